@@ -1,0 +1,1 @@
+"""KV store: keys, tiers and budgets for precomputed KV caches."""

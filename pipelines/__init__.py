@@ -1,0 +1,1 @@
+"""Pipelines: operators wired together, and the command line."""

@@ -1,0 +1,1 @@
+"""Pruners: which sentences of a passage a query needs."""

@@ -1,0 +1,1 @@
+"""Dovetail: retrieval-augmented generation that reuses precomputed per-passage KV caches."""

@@ -1,0 +1,29 @@
+"""Errors that a person can act on: each says what was wrong, what was allowed and what to do."""
+
+
+class DovetailError(Exception):
+    """A mistake in what was asked or given; the command line prints it and exits with 2."""
+
+
+class CorpusError(DovetailError):
+    """A document or folder that cannot be read or indexed."""
+
+
+class IndexFolderError(DovetailError):
+    """A missing, foreign, damaged or mismatched index folder."""
+
+
+class ModelNotFoundError(DovetailError):
+    """A model name that no package, folder or permitted hub look-up resolves."""
+
+
+class UnsupportedModelError(DovetailError):
+    """A model family, or a request to it, for which KV reuse is not proven exact."""
+
+
+class FolderLockedError(DovetailError):
+    """A folder that another process is writing to; the message holds that process's id."""
+
+
+class MissingExtraError(DovetailError):
+    """An optional dependency that is not installed; the message holds the install command."""

@@ -1,0 +1,132 @@
+"""Protocols: what each kind of operator promises, in words and types. No heavy imports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from rag.records import Answer, Budget, Hit, Passage, Query, Segment, Selection
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Texts to vectors. Pure: the same text gives the same vector, whatever the batch."""
+
+    @property
+    def name(self) -> str:
+        """What the user called it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the weights: an index built with another encoder is refused by it."""
+
+    @property
+    def dim(self) -> int:
+        """Width of a vector."""
+
+    def encode(
+        self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None
+    ) -> np.ndarray:
+        """Return unit vectors, float32 (n, dim); n may be 0. `progress` gets rows done so far."""
+
+
+class Index(Protocol):
+    """A ranking of passage ids by one kind of score over a whole corpus."""
+
+    def search(self, query: Query, top_k: int) -> list[Hit]:
+        """Return at most `top_k` hits, best first, unique, ties by id; `top_k` may exceed n."""
+
+
+class Retriever(Protocol):
+    """Query to passages, best first, with `score` set, ids unique, ties by id."""
+
+    def __call__(self, query: Query) -> list[Passage]:
+        """Return the passages for a query; may be shorter than asked for."""
+
+    def vectors(self, ids: Sequence[str]) -> np.ndarray:
+        """Return float32 (n, dim) vectors of passages, for feedback, diversity and the graph.
+
+        Raises:
+            KeyError: for an unknown id.
+        """
+
+
+class Reranker(Protocol):
+    """Reorders passages: returns a permutation of a subset of its input."""
+
+    def __call__(self, query: Query, passages: Sequence[Passage]) -> list[Passage]:
+        """Return passages best first, `score` replaced."""
+
+
+class Pruner(Protocol):
+    """Decides per sentence what the query needs; never edits a passage."""
+
+    def select(
+        self, query: Query, passages: Sequence[Passage], *, budget: Budget | None = None
+    ) -> list[Selection]:
+        """Return one selection a passage, in the passages' order."""
+
+    def __call__(self, query: Query, passages: Sequence[Passage]) -> list[Passage]:
+        """Return the same passages, same order, with `kept` attached."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentKV:
+    """The KV of one segment, before RoPE.
+
+    Attributes:
+        keys: (layers, tokens, kv_heads, head_dim), as the key projection (and key norm) left them.
+        values: the same shape and dtype.
+    """
+
+    keys: torch.Tensor
+    values: torch.Tensor
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of both tensors."""
+        return self.keys.nbytes + self.values.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What a cache said to one request.
+
+    Attributes:
+        kv: the tensors, or None on a miss. They are shared: a reader never writes to them.
+        reason: `hit (ram)`, `hit (disk)`, `absent`, or `corrupt: …` with what was wrong.
+        nbytes: bytes of KV found; 0 on a miss.
+    """
+
+    kv: SegmentKV | None
+    reason: str
+    nbytes: int = 0
+
+
+class PassageCache(Protocol):
+    """Keeps KV between requests. A wrong answer is never given: whatever does not match misses.
+
+    `get` changes nothing that a caller can see but recency. What `get` returned stays valid after
+    any later `put`, eviction or close. All methods may be called from several threads.
+    """
+
+    def get(self, segment: Segment) -> Lookup:
+        """Return the KV of exactly this segment, or a miss with its reason."""
+
+    def put(self, segment: Segment, kv: SegmentKV) -> bool:
+        """Keep the KV; False if it does not fit any budget (then nothing is stored)."""
+
+
+class LanguageModel(Protocol):
+    """A generator: reads a question and passages, answers with citations."""
+
+    def __call__(self, query: Query, passages: Sequence[Passage]) -> Answer:
+        """Return the answer. Passages come best first and may carry `kept` selections."""
+
+    def stream(self, query: Query, passages: Sequence[Passage]) -> Iterator[str | Answer]:
+        """Yield pieces of text as they are decoded, and the finished `Answer` last."""

@@ -1,0 +1,393 @@
+"""Records: the plain, immutable data that operators hand to each other. No heavy imports."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+Metadata = Mapping[str, str | int | float | bool]
+NO_METADATA: Metadata = MappingProxyType({})
+
+
+def text_sha(text: str) -> str:
+    """Return the SHA-256 of a text's UTF-8 bytes in hex: 64 characters; lone surrogates are kept."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """A half-open range of code points, `text[start:end]`.
+
+    Raises:
+        ValueError: if start is negative or past end.
+    """
+
+    start: int
+    end: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.end:
+            raise ValueError(f"Span needs 0 <= start <= end, got {self.start} and {self.end}")
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    def of(self, text: str) -> str:
+        """Return the characters of `text` that the span covers."""
+        return text[self.start : self.end]
+
+    def shifted(self, by: int) -> Span:
+        """Return the same range counted from `by` code points earlier."""
+        return Span(self.start + by, self.end + by)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading of a document and where its text begins.
+
+    Attributes:
+        start: code point where the heading begins; the section runs to the next heading.
+        level: 1 for the outermost.
+        title: the heading's text without its markup.
+    """
+
+    start: int
+    level: int
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A source with an id and the text extracted from it.
+
+    Attributes:
+        id: unique in an index: the path below the indexed folder, with `/` separators.
+        text: the extracted text that every offset counts in.
+        title: what a person would call it.
+        sections: headings in order of `start`; may be empty.
+        pages: code point where each page begins, page 1 first; empty where there are no pages.
+        metadata: facts about the source, for filters and display.
+    """
+
+    id: str
+    text: str
+    title: str
+    sections: tuple[Section, ...] = ()
+    pages: tuple[int, ...] = ()
+    metadata: Metadata = NO_METADATA
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceScore:
+    """What a pruner thought of one sentence.
+
+    Attributes:
+        span: the sentence in the passage's text; white space belongs to the sentence before it.
+        score: higher is more useful for the query.
+        kept: whether the sentence stays.
+        forced: why a rule overruled the score, or None.
+    """
+
+    span: Span
+    score: float
+    kept: bool
+    forced: Literal["title", "budget", "protect", "min_keep", "error"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A pruner's decision on one passage: pure data, the passage itself is never edited.
+
+    Attributes:
+        passage_id: the passage decided on.
+        text_sha: `text_sha` of the passage's text; a consumer that reads cached rows compares it.
+        sentences: every sentence in order; their spans partition the text.
+        method: the pruner's short name.
+        threshold: the score above which a sentence was kept, or None.
+        rerank_score: the passage's own score, where the pruner reranks too.
+    """
+
+    passage_id: str
+    text_sha: str
+    sentences: tuple[SentenceScore, ...]
+    method: str
+    threshold: float | None = None
+    rerank_score: float | None = None
+
+    @property
+    def kept_rows(self) -> tuple[int, ...]:
+        """Rows of the kept sentences, ascending."""
+        return tuple(row for row, s in enumerate(self.sentences) if s.kept)
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """Kept character ranges in document order, touching neighbours joined."""
+        joined: list[Span] = []
+        for sentence in self.sentences:
+            if not sentence.kept:
+                continue
+            if joined and joined[-1].end == sentence.span.start:
+                joined[-1] = Span(joined[-1].start, sentence.span.end)
+            else:
+                joined.append(sentence.span)
+        return tuple(joined)
+
+    def text(self, original: str) -> str:
+        """Return the kept sentences of `original`, each with its own trailing white space.
+
+        Raises:
+            ValueError: if `original` is not the text that was decided on.
+        """
+        if text_sha(original) != self.text_sha:
+            raise ValueError(f"selection of {self.passage_id!r} was made on another text")
+        return "".join(span.of(original) for span in self.spans)
+
+    @property
+    def keep_ratio(self) -> float:
+        """Kept code points over all, in [0, 1]; 1 for an empty passage."""
+        total = sum(len(s.span) for s in self.sentences)
+        return sum(len(s.span) for s in self.sentences if s.kept) / total if total else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A span of a document: the unit that is retrieved, pruned, cached and cited.
+
+    Attributes:
+        id: unique in an index.
+        document: id of its document.
+        text: the characters of `span` in the document's text.
+        span: where it stands in the document's text.
+        sentences: spans in `text` that partition it; white space belongs to the sentence before.
+        title: document title and heading path, searched and shown with the text.
+        page: page number from 1 where the source has pages.
+        modality: what the text stands for; `text` or `table` here.
+        previous: id of the passage before it in the document, or None.
+        next: id of the passage after it, or None.
+        parent: id of the section or document it belongs to.
+        metadata: its document's metadata.
+        score: the retriever's score, once retrieved; higher is better.
+        kept: the pruner's decision, once pruned; None means every sentence.
+    """
+
+    id: str
+    document: str
+    text: str
+    span: Span
+    sentences: tuple[Span, ...]
+    title: str = ""
+    page: int | None = None
+    modality: str = "text"
+    previous: str | None = None
+    next: str | None = None
+    parent: str | None = None
+    metadata: Metadata = NO_METADATA
+    score: float | None = None
+    kept: Selection | None = None
+
+    @property
+    def kept_rows(self) -> tuple[int, ...]:
+        """Rows of the sentences that stay: all of them before any pruning."""
+        return tuple(range(len(self.sentences))) if self.kept is None else self.kept.kept_rows
+
+    @property
+    def searchable(self) -> str:
+        """Title and text together, as retrievers index them."""
+        return f"{self.title}\n{self.text}" if self.title else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question.
+
+    Raises:
+        ValueError: if the text is empty or white space.
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        if not self.text.strip():
+            raise ValueError("the question must not be empty, got only white space")
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One entry of a ranking: an id and its score; higher is better, ties break by id."""
+
+    id: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much context a pruner may leave.
+
+    Attributes:
+        tokens: the most to keep, counted by the consumer's tokenizer.
+        per_passage_min: sentences to keep of each passage, whatever their score.
+        scope: whether `tokens` holds for each passage or for the whole query.
+
+    Raises:
+        ValueError: if a number is negative.
+    """
+
+    tokens: int
+    per_passage_min: int = 0
+    scope: Literal["passage", "query"] = "query"
+
+    def __post_init__(self) -> None:
+        if self.tokens < 0 or self.per_passage_min < 0:
+            got = f"{self.tokens} and {self.per_passage_min}"
+            raise ValueError(f"tokens and per_passage_min must be at least 0, got {got}")
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A sentence of the answer and the passage sentence that supports it.
+
+    Attributes:
+        number: the `[n]` a person sees, from 1 in order of first use.
+        passage_id: the supporting passage.
+        document: its document's id.
+        start: where the quote begins in the document's text.
+        end: where it ends.
+        quote: the supporting sentence, stripped.
+        answer_start: where the supported sentence begins in the answer.
+        answer_end: where it ends.
+        score: strength of support, in [0, 1].
+        page: page of the passage, where there is one.
+    """
+
+    number: int
+    passage_id: str
+    document: str
+    start: int
+    end: int
+    quote: str
+    answer_start: int
+    answer_end: int
+    score: float
+    page: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CacheUse:
+    """What one answer read from the KV store.
+
+    Attributes:
+        hits: segments that were found.
+        misses: segments that had to be encoded.
+        bytes: bytes of KV read, as stored.
+        reasons: segment name to `hit (ram)`, `hit (disk)`, `absent`, `corrupt: …`.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    bytes: int = 0
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUse:
+    """Tokens of one answer; `prompt` is `cached` plus `prefilled`."""
+
+    prompt: int
+    cached: int
+    prefilled: int
+    generated: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A generated answer with its evidence.
+
+    Attributes:
+        text: the answer, without citation marks.
+        passages: what the generator read, best first, with `kept` attached.
+        citations: by position in the answer.
+        unsupported: spans of answer sentences that no kept sentence supports.
+        abstained: whether nothing supports any sentence of it.
+        cache: KV hits, misses and bytes.
+        tokens: token counts.
+        timings_ms: `kv`, `ttft`, `decode`; the pipeline adds `retrieve`, `prune`, `total`.
+        mode: how passages were encoded, `sequential` or `ape`.
+        model: name of the language model.
+        prompt: the exact text of the prompt, passages as the model read them.
+        finish: why generation ended.
+    """
+
+    text: str
+    passages: tuple[Passage, ...] = ()
+    citations: tuple[Citation, ...] = ()
+    unsupported: tuple[Span, ...] = ()
+    abstained: bool = False
+    cache: CacheUse = field(default_factory=CacheUse)
+    tokens: TokenUse = field(default_factory=lambda: TokenUse(0, 0, 0, 0))
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+    mode: str = ""
+    model: str = ""
+    prompt: str = ""
+    finish: Literal["stop", "length", ""] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """Everything about a language model that its KV depends on.
+
+    Attributes:
+        name: what the user called it.
+        weights: SHA-256 over the weight files' content.
+        rope: canonical text of the rotary parameters and the model's shape.
+        dtype: dtype of the forward pass and of the stored tensors.
+        tokenizer: SHA-256 of the tokenizer's definition.
+        adapter: SHA-256 of an adapter's weights; empty without one.
+    """
+
+    name: str
+    weights: str
+    rope: str
+    dtype: str
+    tokenizer: str
+    adapter: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Tokens whose KV can be kept: the shared prefix, or a passage that follows it.
+
+    Its KV is a function of exactly these fields, `sentence_rows` and `name` apart. A passage is
+    encoded at positions that start after its parents, so no position is part of it.
+
+    Attributes:
+        model: who computes the KV.
+        role: what the tokens are.
+        token_ids: the tokens, at least one.
+        parents: segments that were visible while encoding, in order.
+        sentence_rows: for each sentence of a passage its half-open token rows.
+        name: passage id or `prefix`, for messages only.
+        document: the document whose deletion makes the KV worthless; empty for a prefix.
+    """
+
+    model: ModelIdentity
+    role: Literal["prefix", "passage"]
+    token_ids: tuple[int, ...]
+    parents: tuple[Segment, ...] = ()
+    sentence_rows: tuple[tuple[int, int], ...] = ()
+    name: str = ""
+    document: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.token_ids:
+            raise ValueError(f"segment {self.name!r} needs at least one token, got none")
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def start(self) -> int:
+        """Position of its first token when it was encoded: the length of its parents."""
+        return sum(len(parent) for parent in self.parents)
