@@ -13,7 +13,7 @@ NO_METADATA: Metadata = MappingProxyType({})
 
 
 def text_sha(text: str) -> str:
-    """Return the SHA-256 of a text's UTF-8 bytes in hex: 64 characters; lone surrogates are kept."""
+    """Return the SHA-256 of a text's UTF-8 bytes in hex; lone surrogates count too."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
