@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Literal
 
 Metadata = Mapping[str, str | int | float | bool]
-NO_METADATA: Metadata = MappingProxyType({})
 
 
 def text_sha(text: str) -> str:
@@ -77,7 +75,7 @@ class Document:
     title: str
     sections: tuple[Section, ...] = ()
     pages: tuple[int, ...] = ()
-    metadata: Metadata = NO_METADATA
+    metadata: Metadata = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +182,7 @@ class Passage:
     previous: str | None = None
     next: str | None = None
     parent: str | None = None
-    metadata: Metadata = NO_METADATA
+    metadata: Metadata = field(default_factory=dict)
     score: float | None = None
     kept: Selection | None = None
 

@@ -1,0 +1,175 @@
+"""Generation on cached passages: load each passage's KV, prefill only the question, decode."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+from rag.generation.citations import SupportMatcher
+from rag.generation.decoding import Sampling
+from rag.generation.plan import ContextWeights, EncodingPlan, parallel_plan, sequential_plan
+from rag.generation.prompt import PromptEncoder, rows_of_sentences
+from rag.records import Answer, CacheUse, Passage, Query, TokenUse
+
+if TYPE_CHECKING:
+    from rag.generation.engine import Engine, Prefilled
+
+Mode = Literal["sequential", "ape"]
+MODES: tuple[Mode, ...] = ("sequential", "ape")
+
+
+@dataclass(frozen=True)
+class GenerateCached:
+    """Answers a question from passages; satisfies `rag.protocols.LanguageModel`.
+
+    `ape` reads each passage's cached rows, all passages side by side at shared positions
+    (arXiv 2502.05431); rows of sentences that were pruned are left out and the rest re-packed.
+    `sequential` prefills the same kept sentences as one prompt, best passage last: the exact
+    baseline.
+
+    Attributes:
+        engine: runs the model.
+        prompt: tokenises the pieces of the prompt for the same model.
+        mode: `ape` or `sequential`.
+        weights: T, S and b of `ape`; (0.9, 0.9, 0) is the authors' default.
+        sampling: how tokens are chosen.
+        support: attributes citations.
+
+    Raises:
+        ValueError: for an unknown mode, or an engine and a prompt of different models.
+    """
+
+    engine: Engine
+    prompt: PromptEncoder
+    mode: Mode = "ape"
+    weights: ContextWeights = ContextWeights(0.9, 0.9)
+    sampling: Sampling = Sampling()
+    support: SupportMatcher = field(default_factory=SupportMatcher)
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}")
+        if self.engine.identity != self.prompt.identity:
+            raise ValueError("engine and prompt must belong to the same model")
+
+    def __call__(self, query: Query, passages: Sequence[Passage]) -> Answer:
+        """Return the answer; see `stream`."""
+        for event in self.stream(query, passages):
+            if isinstance(event, Answer):
+                return event
+        raise AssertionError("stream ends with an Answer")
+
+    def stream(self, query: Query, passages: Sequence[Passage]) -> Iterator[str | Answer]:
+        """Yield pieces of the answer as they are decoded, and the `Answer` last.
+
+        A passage of which no sentence is kept is not read. With nothing to read the model is not
+        asked, and the answer abstains. KV that had to be computed is stored after the last token.
+
+        Args:
+            query: the question.
+            passages: best first.
+
+        Raises:
+            UnsupportedModelError: if the prompt does not fit into the model's window.
+        """
+        started = time.perf_counter()
+        read = [passage for passage in passages if passage.kept_rows]
+        if not read:
+            yield Answer(
+                "",
+                tuple(passages),
+                abstained=True,
+                mode=self.mode,
+                model=self.engine.identity.name,
+                timings_ms={"kv": 0.0, "ttft": 0.0, "decode": 0.0},
+            )
+            return
+        plan = self.plan(query, read)
+        state = self.engine.prefill(plan)
+        ids: list[int] = []
+        text, finish, ttft_ms = "", "length", 0.0
+        stop = self.prompt.template.stop
+        for token in self.engine.decode(state, self.sampling, self.prompt.stop_ids):
+            if not ids:
+                ttft_ms = (time.perf_counter() - started) * 1e3
+            ids.append(token)
+            longer = self.prompt.text(tuple(ids)).lstrip()
+            if stop in longer:
+                finish, longer = "stop", longer[: longer.index(stop)]
+            # An unfinished character decodes to U+FFFD until its last byte is there.
+            if finish == "stop" or not longer.endswith("\ufffd"):
+                yield longer[len(text) :]
+                text = longer
+            if finish == "stop":
+                break
+        else:
+            finish = "length" if len(ids) == self.sampling.max_tokens else "stop"
+        ttft_ms = ttft_ms or (time.perf_counter() - started) * 1e3
+        decode_ms = (time.perf_counter() - started) * 1e3 - ttft_ms
+        self.engine.store(state.fresh)
+        yield self._finished(
+            query,
+            tuple(passages),
+            plan,
+            state,
+            text.rstrip(),
+            len(ids),
+            "stop" if finish == "stop" else "length",
+            {"kv": state.kv_ms, "ttft": ttft_ms, "decode": decode_ms},
+        )
+
+    def plan(self, query: Query, passages: Sequence[Passage]) -> EncodingPlan:
+        """Return the encoding plan for passages of which at least one sentence is kept."""
+        prefix = self.prompt.prefix()
+        question = self.prompt.question(query)
+        segments = []
+        for passage in passages:
+            segment = self.prompt.passage(passage, prefix)
+            segments.append((segment, rows_of_sentences(segment, passage.kept_rows)))
+        if self.mode == "ape":
+            return parallel_plan(prefix, tuple(segments), question, self.weights)
+        ids = [prefix.token_ids]
+        for segment, rows in reversed(segments):
+            tokens = segment.token_ids
+            ids.append(tokens if rows is None else tuple(tokens[row] for row in rows))
+        return sequential_plan(tuple(token for part in (*ids, question) for token in part))
+
+    def prompt_text(self, plan: EncodingPlan) -> str:
+        """Return the exact text that the model reads, cached parts in the plan's order."""
+        cached = [plan.prefix, *plan.context] if plan.prefix else [*plan.context]
+        parts = [placed.token_ids for placed in cached]
+        return "".join(self.prompt.text(ids) for ids in (*parts, plan.prefill))
+
+    def with_mode(self, mode: Mode) -> GenerateCached:
+        """Return the same generator in another mode."""
+        return replace(self, mode=mode)
+
+    def _finished(
+        self,
+        query: Query,
+        passages: tuple[Passage, ...],
+        plan: EncodingPlan,
+        state: Prefilled,
+        text: str,
+        generated: int,
+        finish: Literal["stop", "length"],
+        timings_ms: dict[str, float],
+    ) -> Answer:
+        found = self.support(query, text, passages)
+        cached = plan.cached_tokens
+        return Answer(
+            text=text,
+            passages=passages,
+            citations=found.citations,
+            unsupported=found.unsupported,
+            abstained=found.abstained,
+            cache=state.use if cached else CacheUse(),
+            tokens=TokenUse(cached + len(plan.prefill), cached, len(plan.prefill), generated),
+            timings_ms=timings_ms,
+            mode=self.mode,
+            model=self.engine.identity.name,
+            prompt=self.prompt_text(plan),
+            finish=finish,
+        )

@@ -1,0 +1,175 @@
+"""Citations that the framework attributes: each answer sentence to the kept sentence behind it.
+
+A passage that is cached on its own cannot know its number in this prompt, so the model is never
+asked to write `[1]`. What it said is matched to what it read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rag.records import Citation, Passage, Query, Span
+from rag.text.sentences import split_sentences
+from rag.text.terms import terms
+
+if TYPE_CHECKING:
+    from rag.protocols import Encoder
+
+NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """Where each sentence of an answer comes from.
+
+    Attributes:
+        citations: at most one a sentence, in the answer's order.
+        unsupported: sentences that no kept sentence supports.
+    """
+
+    citations: tuple[Citation, ...]
+    unsupported: tuple[Span, ...]
+
+    @property
+    def abstained(self) -> bool:
+        """Whether nothing supports any sentence."""
+        return not self.citations
+
+
+@dataclass(frozen=True, slots=True)
+class SupportMatcher:
+    """Finds the kept sentence that supports an answer sentence best.
+
+    Support is `lexical_weight * covered + (1 - lexical_weight) * cosine`, in [0, 1]: `covered` is
+    the share of the answer sentence's terms that the passage sentence (with its passage's title)
+    holds, rarer terms weighing more; `cosine` compares embeddings of "question answer" with the
+    passage sentence. A sentence that lacks a number of the answer supports nothing.
+
+    Attributes:
+        encoder: for the cosine; None matches by terms alone.
+        threshold: least support that counts, in [0, 1].
+        lexical_weight: in [0, 1].
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    encoder: Encoder | None = None
+    threshold: float = 0.5
+    lexical_weight: float = 0.6
+
+    def __post_init__(self) -> None:
+        for name in ("threshold", "lexical_weight"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+
+    def __call__(self, query: Query, answer: str, passages: Sequence[Passage]) -> Attribution:
+        """Attribute every sentence of the answer.
+
+        Args:
+            query: the question.
+            answer: the answer, without marks.
+            passages: what the generator read, best first; only kept sentences count.
+        """
+        evidence = [
+            (passage, span)
+            for passage in passages
+            for row, span in enumerate(passage.sentences)
+            if row in set(passage.kept_rows) and span.of(passage.text).strip()
+        ]
+        sentences = [_stripped(span, answer) for span in split_sentences(answer)]
+        if not evidence or not sentences:
+            return Attribution((), tuple(sentences))
+        texts = [span.of(passage.text) for passage, span in evidence]
+        support = self._support(query, [s.of(answer) for s in sentences], evidence, texts)
+        citations: list[Citation] = []
+        unsupported = []
+        numbers: dict[str, int] = {}
+        for sentence, scores in zip(sentences, support, strict=True):
+            best = max(range(len(scores)), key=lambda row: (scores[row], -row))
+            if scores[best] < self.threshold:
+                unsupported.append(sentence)
+                continue
+            passage, span = evidence[best]
+            quoted = _stripped(span, passage.text)
+            citations.append(
+                Citation(
+                    number=numbers.setdefault(passage.id, len(numbers) + 1),
+                    passage_id=passage.id,
+                    document=passage.document,
+                    start=passage.span.start + quoted.start,
+                    end=passage.span.start + quoted.end,
+                    quote=quoted.of(passage.text),
+                    answer_start=sentence.start,
+                    answer_end=sentence.end,
+                    score=round(scores[best], 4),
+                    page=passage.page,
+                )
+            )
+        return Attribution(tuple(citations), tuple(unsupported))
+
+    def _support(
+        self,
+        query: Query,
+        sentences: Sequence[str],
+        evidence: Sequence[tuple[Passage, Span]],
+        texts: Sequence[str],
+    ) -> list[list[float]]:
+        bags = [
+            set(terms(text)) | set(terms(passage.title))
+            for (passage, _), text in zip(evidence, texts, strict=True)
+        ]
+        seen = Counter(term for bag in bags for term in bag)
+        rarity = {term: 1.0 / (1.0 + count) for term, count in seen.items()}
+        asked = set(terms(query.text))
+        cosine = self._cosines(query, sentences, texts)
+        table = []
+        for row, sentence in enumerate(sentences):
+            # Terms that merely repeat the question prove little; they count only if all do.
+            words = set(terms(sentence))
+            words = words - asked or words
+            total = sum(rarity.get(word, 1.0) for word in words)
+            figures = set(NUMBER.findall(sentence)) - set(NUMBER.findall(query.text))
+            scores = []
+            for column, bag in enumerate(bags):
+                if not words or not figures <= set(NUMBER.findall(texts[column])):
+                    scores.append(0.0)
+                    continue
+                covered = sum(rarity[word] for word in words & bag) / total
+                if cosine is None:
+                    scores.append(covered)
+                else:
+                    share = self.lexical_weight
+                    scores.append(share * covered + (1 - share) * cosine[row][column])
+            table.append(scores)
+        return table
+
+    def _cosines(
+        self, query: Query, sentences: Sequence[str], texts: Sequence[str]
+    ) -> list[list[float]] | None:
+        if self.encoder is None:
+            return None
+        vectors = self.encoder.encode([*(f"{query.text} {s}" for s in sentences), *texts])
+        cosine = vectors[: len(sentences)] @ vectors[len(sentences) :].T
+        table: list[list[float]] = cosine.clip(0.0, 1.0).tolist()
+        return table
+
+
+def marked(answer: str, citations: Sequence[Citation], unsupported: Sequence[Span]) -> str:
+    """Return the answer with `[n]` after each cited sentence and `[unsupported]` after the rest."""
+    marks = [(c.answer_end, f" [{c.number}]") for c in citations]
+    marks += [(span.end, " [unsupported]") for span in unsupported]
+    for end, mark in sorted(marks, reverse=True):
+        answer = answer[:end] + mark + answer[end:]
+    return answer
+
+
+def _stripped(span: Span, text: str) -> Span:
+    """Return the span without the white space at its ends."""
+    inside = span.of(text)
+    start = span.start + len(inside) - len(inside.lstrip())
+    return Span(start, max(start, span.end - len(inside) + len(inside.rstrip())))

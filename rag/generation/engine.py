@@ -1,0 +1,354 @@
+"""The engine: executes an encoding plan on an unmodified Hugging Face model."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from rag.errors import UnsupportedModelError
+from rag.generation.attention import IMPLEMENTATION, Group, Scratch, register
+from rag.generation.rope import Rotary
+from rag.generation.segment_cache import SegmentCache
+from rag.protocols import PassageCache, SegmentKV
+from rag.records import CacheUse, ModelIdentity, Segment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rag.generation.decoding import Sampling
+    from rag.generation.plan import EncodingPlan, PlacedRows
+
+PREFILL_CHUNK = 512
+SELF_TEST_TOKENS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Prefilled:
+    """A request whose prompt has been read: ready to decode.
+
+    Attributes:
+        logits: of the token to come, float32 (vocabulary,).
+        cache: the request's own cache.
+        position: of the token to come.
+        use: what the KV store gave.
+        kv_ms: time spent reading, encoding and placing KV.
+        fresh: segments encoded for this request and not yet stored.
+    """
+
+    logits: Tensor
+    cache: SegmentCache
+    position: int
+    use: CacheUse
+    kv_ms: float
+    fresh: tuple[tuple[Segment, SegmentKV], ...] = ()
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What one request found in the store so far."""
+
+    hits: int = 0
+    misses: int = 0
+    bytes: int = 0
+    reasons: dict[str, str] = field(default_factory=dict)
+    fresh: list[tuple[Segment, SegmentKV]] = field(default_factory=list)
+
+    def hit(self, segment: Segment, reason: str, nbytes: int) -> None:
+        """Count a segment once, however often the request needs it."""
+        if segment.name not in self.reasons:
+            self.hits += 1
+            self.bytes += nbytes
+            self.reasons[segment.name] = reason
+
+    def miss(self, segment: Segment, reason: str) -> None:
+        """Count a segment that has to be encoded."""
+        if segment.name not in self.reasons:
+            self.misses += 1
+            self.reasons[segment.name] = reason
+
+    def use(self) -> CacheUse:
+        """Return the counts so far."""
+        return CacheUse(self.hits, self.misses, self.bytes, dict(self.reasons))
+
+
+class Engine:
+    """Encodes segments, reads plans and decodes; one request at a time, guarded by a lock.
+
+    The model itself is not modified: attention is switched to a registered function, and each
+    request brings a cache that hands it stored segments.
+
+    Args:
+        model: a causal language model with rotary attention, in evaluation mode.
+        identity: what its KV depends on; every segment must carry it.
+        cache: where KV is kept between requests; None computes everything anew.
+        placed_bytes: budget for rotated copies of whole segments, the form that attention reads.
+
+    Raises:
+        UnsupportedModelError: if the family is not supported, or the self-test fails.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        identity: ModelIdentity,
+        cache: PassageCache | None = None,
+        *,
+        placed_bytes: int = 2 << 30,
+    ) -> None:
+        self.model = model
+        self.identity = identity
+        self.cache = cache
+        self.layers = int(model.config.num_hidden_layers)
+        self._rotary = Rotary(model)
+        self._scratch = Scratch()
+        self._placed: OrderedDict[tuple[Segment, int], tuple[Tensor, Tensor]] = OrderedDict()
+        self._placed_budget = placed_bytes
+        self._placed_bytes = 0
+        self._lock = threading.RLock()
+        register()
+        self._self_test()
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of stored KV a token, before any codec."""
+        config = self.model.config
+        return int(
+            2
+            * self.layers
+            * config.num_key_value_heads
+            * self._rotary.head_dim
+            * self.model.dtype.itemsize
+        )
+
+    @torch.inference_mode()
+    def encode(self, segment: Segment) -> SegmentKV:
+        """Compute a segment's KV, its parents being visible, as stored: keys before RoPE.
+
+        Raises:
+            ValueError: if the segment belongs to another model or has more than one parent.
+        """
+        with self._lock:
+            return self._encode(segment, _Reading())
+
+    @torch.inference_mode()
+    def prefill(self, plan: EncodingPlan) -> Prefilled:
+        """Read a plan's prompt: load or encode its segments, run the rest through the model.
+
+        Raises:
+            UnsupportedModelError: if a position passes the model's window.
+            ValueError: if a segment belongs to another model.
+        """
+        with self._lock:
+            self._check_window(plan.last_position + 1)
+            started = time.perf_counter()
+            reading = _Reading()
+            groups = self._groups(plan, reading)
+            kv_ms = (time.perf_counter() - started) * 1e3
+            cache = SegmentCache(groups, self._scratch)
+            logits = self._run(plan.prefill, plan.prefill_start, cache)
+            return Prefilled(
+                logits, cache, plan.last_position + 1, reading.use(), kv_ms, tuple(reading.fresh)
+            )
+
+    @torch.inference_mode()
+    def decode(self, state: Prefilled, sampling: Sampling, stop: frozenset[int]) -> Iterator[int]:
+        """Yield token ids until a stop token (not yielded), `max_tokens`, or the window's end."""
+        generator = sampling.generator()
+        logits, position = state.logits, state.position
+        for count in range(1, sampling.max_tokens + 1):
+            token = sampling.choose(logits, generator)
+            if token in stop:
+                return
+            yield token
+            if count == sampling.max_tokens or position >= self._window:
+                return
+            with self._lock, torch.inference_mode():
+                logits = self._run((token,), position, state.cache)
+            position += 1
+
+    def store(self, fresh: Sequence[tuple[Segment, SegmentKV]]) -> None:
+        """Write segments encoded by a request to the store; apart, so the answer need not wait."""
+        if self.cache is not None:
+            for segment, kv in fresh:
+                self.cache.put(segment, kv)
+
+    @property
+    def _window(self) -> int:
+        window = int(self.model.config.max_position_embeddings)
+        sliding = getattr(self.model.config, "sliding_window", None)
+        return min(window, int(sliding)) if sliding else window
+
+    def _check_window(self, end: int) -> None:
+        if end > self._window:
+            raise UnsupportedModelError(
+                f"the prompt reaches position {end}, the model's window ends at {self._window}: "
+                "lower top_k, or use a model with a longer window"
+            )
+
+    def _run(self, token_ids: Sequence[int], start: int, cache: SegmentCache) -> Tensor:
+        device = self.model.device
+        ids = torch.tensor(token_ids, device=device)[None]
+        positions = torch.arange(start, start + len(token_ids), device=device)[None]
+        for at in range(0, len(token_ids), PREFILL_CHUNK):
+            out = self.model(
+                ids[:, at : at + PREFILL_CHUNK],
+                position_ids=positions[:, at : at + PREFILL_CHUNK],
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        logits: Tensor = out.logits[0, -1]
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    def _groups(self, plan: EncodingPlan, reading: _Reading) -> list[list[Group]]:
+        groups: list[list[Group]] = [[] for _ in range(self.layers)]
+        if plan.prefix is not None:
+            keys, values = self._place(plan.prefix, reading)
+            for layer, of_layer in enumerate(groups):
+                of_layer.append(Group(keys[layer], values[layer]))
+        if plan.context:
+            keys, values = self._arena(plan.context, reading)
+            weights = plan.weights
+            for layer, of_layer in enumerate(groups):
+                of_layer.append(
+                    Group(
+                        keys[layer],
+                        values[layer],
+                        weights.temperature,
+                        weights.scale * weights.temperature,
+                        weights.bias,
+                    )
+                )
+        return groups
+
+    def _arena(self, context: Sequence[PlacedRows], reading: _Reading) -> tuple[Tensor, Tensor]:
+        """Copy all context rows side by side: (layers, kv_heads, tokens, head_dim) twice."""
+        placed = [self._place(item, reading) for item in context]
+        first = placed[0][0]
+        shape = (*first.shape[:2], sum(len(item) for item in context), first.shape[3])
+        keys = self._scratch.take("arena keys", shape, first, first.dtype)
+        values = self._scratch.take("arena values", shape, first, first.dtype)
+        torch.cat([k for k, _ in placed], 2, out=keys)
+        torch.cat([v for _, v in placed], 2, out=values)
+        return keys, values
+
+    def _place(self, item: PlacedRows, reading: _Reading) -> tuple[Tensor, Tensor]:
+        """Rotate rows to their positions: keys and values, (layers, kv_heads, tokens, head_dim)."""
+        hot = (item.segment, item.start)
+        if item.rows is None and hot in self._placed:
+            self._placed.move_to_end(hot)
+            keys, values = self._placed[hot]
+            reading.hit(item.segment, "hit (placed)", keys.nbytes + values.nbytes)
+            return keys, values
+        kv = self._load(item.segment, reading)
+        stored_keys, stored_values = kv.keys, kv.values
+        if item.rows is not None:
+            rows = torch.tensor(item.rows, device=stored_keys.device)
+            stored_keys = stored_keys.index_select(1, rows)
+            stored_values = stored_values.index_select(1, rows)
+        keys = self._rotary.rotate(stored_keys, item.start).contiguous()
+        values = stored_values.transpose(1, 2).contiguous()
+        if item.rows is None:
+            self._keep_placed(hot, keys, values)
+        return keys, values
+
+    def _keep_placed(self, hot: tuple[Segment, int], keys: Tensor, values: Tensor) -> None:
+        size = keys.nbytes + values.nbytes
+        if size > self._placed_budget:
+            return
+        self._placed[hot] = keys, values
+        self._placed_bytes += size
+        while self._placed_bytes > self._placed_budget:
+            _, (old_keys, old_values) = self._placed.popitem(last=False)
+            self._placed_bytes -= old_keys.nbytes + old_values.nbytes
+
+    def _load(self, segment: Segment, reading: _Reading) -> SegmentKV:
+        if segment.model != self.identity:
+            raise ValueError(
+                f"segment {segment.name!r} belongs to {segment.model.name!r} "
+                f"({segment.model.dtype}), the engine runs {self.identity.name!r} "
+                f"({self.identity.dtype})"
+            )
+        for made, kv in reading.fresh:
+            if made == segment:
+                return kv
+        reason = "no store"
+        if self.cache is not None:
+            found = self.cache.get(segment)
+            if found.kv is not None:
+                reading.hit(segment, found.reason, found.nbytes)
+                device = self.model.device
+                return SegmentKV(found.kv.keys.to(device), found.kv.values.to(device))
+            reason = found.reason
+        reading.miss(segment, reason)
+        kv = self._encode(segment, reading)
+        reading.fresh.append((segment, kv))
+        return kv
+
+    def _encode(self, segment: Segment, reading: _Reading) -> SegmentKV:
+        from rag.generation.plan import PlacedRows
+
+        self._check_window(segment.start + len(segment))
+        if len(segment.parents) > 1:
+            raise ValueError(f"segment {segment.name!r} has {len(segment.parents)} parents, not 1")
+        groups: list[list[Group]] = [[] for _ in range(self.layers)]
+        for parent in segment.parents:
+            keys, values = self._place(PlacedRows(parent, 0), reading)
+            groups = [[Group(keys[n], values[n])] for n in range(self.layers)]
+        cache = SegmentCache(groups, self._scratch)
+        with self._rotary.capture() as captured:
+            chunks = []
+            for at in range(0, len(segment), PREFILL_CHUNK):
+                self._run(segment.token_ids[at : at + PREFILL_CHUNK], segment.start + at, cache)
+                chunks.append(torch.stack(captured))
+                captured.clear()
+        return SegmentKV(torch.cat(chunks, 1), cache.tail_values().contiguous())
+
+    @torch.inference_mode()
+    def _self_test(self) -> None:
+        """Compare with the model's own forward pass on a few tokens; cheap, at every load.
+
+        Raises:
+            UnsupportedModelError: if stored keys, rotated, differ from the model's own in any bit,
+                or if logits differ by more than rounding.
+        """
+        from rag.generation.plan import ContextWeights, parallel_plan
+
+        vocabulary = int(self.model.config.vocab_size)
+        ids = tuple((7 * n + 3) % vocabulary for n in range(3 * SELF_TEST_TOKENS))
+        third = SELF_TEST_TOKENS
+        self.model.set_attn_implementation("sdpa")
+        own = self.model(torch.tensor([ids], device=self.model.device), logits_to_keep=1)
+        self.model.set_attn_implementation(IMPLEMENTATION)
+        prefix = Segment(self.identity, "prefix", ids[:third], name="self-test prefix")
+        passage = Segment(
+            self.identity, "passage", ids[third : 2 * third], (prefix,), name="self-test"
+        )
+        cache, self.cache = self.cache, None
+        try:
+            cached = SegmentCache([[] for _ in range(self.layers)], self._scratch)
+            with self._rotary.capture() as captured:
+                self._run(ids, 0, cached)
+            rotated = self._rotary.rotate(torch.stack(captured), 0)
+            plan = parallel_plan(prefix, ((passage, None),), ids[2 * third :], ContextWeights())
+            logits = self.prefill(plan).logits
+        finally:
+            self.cache = cache
+            self._placed.clear()
+            self._placed_bytes = 0
+        reference = own.logits[0, -1].to(logits.dtype)
+        error = float((logits - reference).abs().max() / reference.abs().max().clamp(min=1e-6))
+        limit = 1e-4 if self.model.dtype in (torch.float32, torch.float64) else 0.1
+        same_keys = torch.equal(rotated, cached.tail_keys().transpose(1, 2))
+        if error > limit or not same_keys:
+            raise UnsupportedModelError(
+                f"{self.identity.name}: cached segments do not reproduce the model's own forward "
+                f"pass (relative logit error {error:.2e}, allowed {limit:.0e}; keys equal: "
+                f"{same_keys}); use mode 'sequential' with another engine"
+            )

@@ -1,0 +1,118 @@
+"""A Hugging Face cache that returns segments: stored keys are attended to, never concatenated."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from rag.generation.attention import Group, LayerKeys, Scratch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class SegmentLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is not typed here
+    """One layer: fixed groups of stored keys, and a tail that this request appends to.
+
+    The tail lives in one buffer that doubles when it is full, so a decoded token copies nothing.
+
+    Attributes:
+        groups: stored keys; never written.
+        length: tokens in the tail.
+    """
+
+    is_sliding = False
+
+    def __init__(self, groups: Sequence[Group], scratch: Scratch) -> None:
+        super().__init__()
+        self.groups = tuple(groups)
+        self.length = 0
+        self._scratch = scratch
+        self._keys: Tensor | None = None
+        self._values: Tensor | None = None
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Make room for the first tokens and some more."""
+        room = max(64, 2 * key_states.shape[-2])
+        heads, dim = key_states.shape[1], key_states.shape[-1]
+        self._keys = key_states.new_empty(heads, room, dim)
+        self._values = value_states.new_empty(heads, room, value_states.shape[-1])
+        self.is_initialized = True
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any
+    ) -> tuple[LayerKeys, None]:
+        """Append tokens to the tail; return what the attention function reads.
+
+        Args:
+            key_states: (1, kv_heads, tokens, head_dim), rotated.
+            value_states: the same shape.
+        """
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        assert self._keys is not None
+        assert self._values is not None
+        end = self.length + key_states.shape[-2]
+        if end > self._keys.shape[1]:
+            self._keys = _grown(self._keys, self.length, 2 * end)
+            self._values = _grown(self._values, self.length, 2 * end)
+        self._keys[:, self.length : end] = key_states[0]
+        self._values[:, self.length : end] = value_states[0]
+        self.length = end
+        tail = self._keys[:, :end], self._values[:, :end]
+        return LayerKeys(self.groups, *tail, self._scratch), None
+
+    @property
+    def tail_values(self) -> Tensor:
+        """Values of this request's own tokens: (kv_heads, tokens, head_dim)."""
+        assert self._values is not None
+        return self._values[:, : self.length]
+
+    @property
+    def tail_keys(self) -> Tensor:
+        """Rotated keys of this request's own tokens: (kv_heads, tokens, head_dim)."""
+        assert self._keys is not None
+        return self._keys[:, : self.length]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Length and offset for mask construction, which is switched off."""
+        return self.get_seq_length() + query_length, 0
+
+    def get_seq_length(self) -> int:
+        """Tokens visible in all: bookkeeping, not a position."""
+        return sum(group.keys.shape[1] for group in self.groups) + self.length
+
+    def get_max_length(self) -> int:
+        """No limit of its own."""
+        return -1
+
+
+def _grown(buffer: Tensor, used: int, room: int) -> Tensor:
+    larger = buffer.new_empty(buffer.shape[0], room, buffer.shape[2])
+    larger[:, :used] = buffer[:, :used]
+    return larger
+
+
+class SegmentCache(Cache):  # type: ignore[misc]  # transformers is not typed here
+    """The cache of one request: for each layer the stored groups and the request's own tail.
+
+    Stored tensors are shared between requests and never written.
+    """
+
+    layers: list[SegmentLayer]
+
+    def __init__(self, groups: Sequence[Sequence[Group]], scratch: Scratch | None = None) -> None:
+        """Hold `groups[layer]`; an empty sequence a layer means that only the tail is visible."""
+        scratch = scratch or Scratch()
+        super().__init__(layers=[SegmentLayer(layer, scratch) for layer in groups])
+
+    def tail_values(self) -> Tensor:
+        """Values of the tail of all layers: (layers, tokens, kv_heads, head_dim)."""
+        return torch.stack([layer.tail_values for layer in self.layers]).transpose(1, 2)
+
+    def tail_keys(self) -> Tensor:
+        """Rotated keys of the tail of all layers: (layers, tokens, kv_heads, head_dim)."""
+        return torch.stack([layer.tail_keys for layer in self.layers]).transpose(1, 2)
