@@ -323,7 +323,7 @@ class Engine:
         vocabulary = int(self.model.config.vocab_size)
         ids = tuple((7 * n + 3) % vocabulary for n in range(3 * SELF_TEST_TOKENS))
         third = SELF_TEST_TOKENS
-        self.model.set_attn_implementation("sdpa")
+        self.model.set_attn_implementation("eager")
         own = self.model(torch.tensor([ids], device=self.model.device), logits_to_keep=1)
         self.model.set_attn_implementation(IMPLEMENTATION)
         prefix = Segment(self.identity, "prefix", ids[:third], name="self-test prefix")

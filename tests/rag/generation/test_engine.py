@@ -1,0 +1,360 @@
+"""The engine against stock Hugging Face forwards with dense masks: logits, not only tokens."""
+
+import hashlib
+import threading
+
+import pytest
+import torch
+
+from rag.errors import UnsupportedModelError
+from rag.generation.decoding import Sampling
+from rag.generation.engine import Engine
+from rag.generation.plan import (
+    ContextWeights,
+    EncodingPlan,
+    PlacedRows,
+    parallel_plan,
+    sequential_plan,
+)
+from rag.protocols import Lookup
+from rag.records import ModelIdentity, Segment
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "olmo2", "granite")
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+
+
+class DictCache:
+    """The plainest PassageCache: a dictionary."""
+
+    def __init__(self):
+        self.kept = {}
+
+    def get(self, segment):
+        kv = self.kept.get(segment)
+        return Lookup(None, "absent") if kv is None else Lookup(kv, "hit (ram)", kv.nbytes)
+
+    def put(self, segment, kv):
+        self.kept[segment] = kv
+        return True
+
+
+def tokens(n, seed=0):
+    return tuple(torch.randint(3, 300, (n,), generator=torch.Generator().manual_seed(seed)).tolist())
+
+
+def engine_of(model, cache=None, **options):
+    dtype = str(model.dtype).removeprefix("torch.")
+    return Engine(model, ModelIdentity("tiny", "w", "r", dtype, "t"), cache, **options)
+
+
+def segments(engine, lengths=(4, 9, 6, 13)):
+    prefix = Segment(engine.identity, "prefix", tokens(lengths[0]), name="prefix")
+    passages = tuple(
+        Segment(engine.identity, "passage", tokens(n, seed=i + 1), (prefix,), name=f"p{i}")
+        for i, n in enumerate(lengths[1:])
+    )
+    return prefix, passages
+
+
+def stock_forward(engine, ids, positions, visible):
+    """Logits of every token by the model's own attention under a dense boolean mask.
+
+    Eager in float32; its softmax is float32 even in a float64 model, so there SDPA is the oracle.
+    """
+    dtype = engine.model.dtype
+    engine.model.set_attn_implementation("sdpa" if dtype == torch.float64 else "eager")
+    mask = torch.zeros(len(ids), len(ids), dtype=dtype)
+    mask.masked_fill_(~visible, torch.finfo(dtype).min)
+    with torch.inference_mode():
+        out = engine.model(
+            torch.tensor([ids]),
+            position_ids=torch.tensor([positions]),
+            attention_mask=mask[None, None],
+            use_cache=False,
+        )
+    engine.model.set_attn_implementation("dovetail_segments")
+    return out.logits[0]
+
+
+def dense_oracle(engine, plan, extra=()):
+    """Lay a neutral plan out as one row: prefix, passages, question, generated tokens."""
+    parts = [plan.prefix, *plan.context]
+    ids, positions, owner = [], [], []
+    for number, part in enumerate(parts):
+        ids += part.token_ids
+        positions += range(part.start, part.start + len(part))
+        owner += [number] * len(part)
+    end = [*plan.prefill, *extra]
+    ids += end
+    positions += range(plan.prefill_start, plan.prefill_start + len(end))
+    owner += [len(parts)] * len(end)
+    who = torch.tensor(owner)
+    causal = torch.ones(len(ids), len(ids)).tril().bool()
+    same, prefix, question = who[:, None] == who, who == 0, who == len(parts)
+    return stock_forward(engine, ids, positions, causal & (same | prefix | question[:, None]))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_one_passage_with_neutral_weights_equals_a_sequential_prefill(tiny_model, family, dtype):
+    engine = engine_of(tiny_model(family, dtype))
+    prefix, (passage, *_) = segments(engine)
+    question = tokens(7, seed=9)
+    plan = parallel_plan(prefix, ((passage, None),), question, ContextWeights())
+    ids = [*prefix.token_ids, *passage.token_ids, *question]
+    causal = torch.ones(len(ids), len(ids)).tril().bool()
+    stock = stock_forward(engine, ids, list(range(len(ids))), causal)[-1]
+    assert (engine.prefill(plan).logits - stock).abs().max() < TOLERANCE[dtype]
+    sequential = engine.prefill(sequential_plan(tuple(ids)))
+    assert (sequential.logits - stock).abs().max() < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_passages_equal_one_dense_forward_with_a_block_mask(tiny_model, family, dtype):
+    engine = engine_of(tiny_model(family, dtype))
+    prefix, passages = segments(engine)
+    plan = parallel_plan(
+        prefix, tuple((p, None) for p in passages), tokens(7, seed=9), ContextWeights()
+    )
+    want = dense_oracle(engine, plan)[-1]
+    assert (engine.prefill(plan).logits - want).abs().max() < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("change", ["start", "weights", "swapped groups"])
+def test_the_oracle_sees_deliberate_mistakes(tiny_model, change):
+    engine = engine_of(tiny_model())
+    prefix, passages = segments(engine)
+    pairs = tuple((p, None) for p in passages)
+    plan = parallel_plan(prefix, pairs, tokens(7, seed=9), ContextWeights())
+    want = dense_oracle(engine, plan)[-1]
+    if change == "start":
+        wrong = EncodingPlan("x", plan.prefix, plan.context, plan.prefill, plan.prefill_start + 3)
+    elif change == "weights":
+        wrong = parallel_plan(prefix, pairs, plan.prefill, ContextWeights(0.5, 0.8))
+    else:
+        moved = tuple(PlacedRows(p.segment, p.start + 2) for p in plan.context)
+        wrong = EncodingPlan("x", plan.prefix, moved, plan.prefill, plan.prefill_start)
+    assert (engine.prefill(wrong).logits - want).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_stored_keys_rotate_to_the_models_own_bit_for_bit(tiny_model, family, dtype):
+    from transformers import DynamicCache
+
+    engine = engine_of(tiny_model(family, dtype))
+    prefix, _ = segments(engine)
+    stored = engine.encode(prefix)
+    own = DynamicCache()
+    engine.model.set_attn_implementation("sdpa")
+    with engine._rotary.capture() as captured, torch.inference_mode():
+        engine.model(torch.tensor([prefix.token_ids]), past_key_values=own, use_cache=True)
+    engine.model.set_attn_implementation("dovetail_segments")
+    rotated = engine._rotary.rotate(torch.stack(captured), 0)
+    for layer, theirs in enumerate(own.layers):
+        assert torch.equal(rotated[layer], theirs.keys[0])
+    assert stored.keys.shape == (3, len(prefix), 2, 8)
+
+
+def test_order_of_passages_changes_nothing_at_any_weights(tiny_model):
+    engine = engine_of(tiny_model(dtype=torch.float64))
+    prefix, (a, b, c) = segments(engine)
+    logits = [
+        engine.prefill(
+            parallel_plan(
+                prefix,
+                tuple((p, None) for p in order),
+                tokens(7, seed=9),
+                ContextWeights(0.7, 0.8, -0.1),
+            )
+        ).logits
+        for order in [(a, b, c), (c, a, b), (b, c, a)]
+    ]
+    assert torch.allclose(logits[0], logits[1], atol=1e-9, rtol=0)
+    assert torch.allclose(logits[0], logits[2], atol=1e-9, rtol=0)
+
+
+def test_decoding_equals_recomputing_everything_at_every_step(tiny_model):
+    engine = engine_of(tiny_model())
+    prefix, passages = segments(engine)
+    plan = parallel_plan(
+        prefix, tuple((p, None) for p in passages), tokens(7, seed=9), ContextWeights()
+    )
+    state = engine.prefill(plan)
+    made = []
+    for token in engine.decode(state, Sampling(max_tokens=8), frozenset()):
+        want = dense_oracle(engine, plan, tuple(made))[-1]
+        assert token == int(want.argmax())
+        made.append(token)
+    assert len(made) == 8
+
+
+def test_token_by_token_equals_one_block(tiny_model):
+    engine = engine_of(tiny_model())
+    prefix, passages = segments(engine)
+    pairs, ids = tuple((p, None) for p in passages), tokens(9, seed=9)
+    block = engine.prefill(parallel_plan(prefix, pairs, ids, ContextWeights(0.9, 0.9)))
+    state = engine.prefill(parallel_plan(prefix, pairs, ids[:1], ContextWeights(0.9, 0.9)))
+    with torch.inference_mode():
+        for n, token in enumerate(ids[1:], 1):
+            logits = engine._run((token,), state.position + n - 1, state.cache)
+    assert (logits - block.logits).abs().max() < 1e-5
+
+
+def test_a_long_prompt_in_chunks_equals_one_forward(tiny_model, monkeypatch):
+    engine = engine_of(tiny_model())
+    ids = tokens(50)
+    whole = engine.prefill(sequential_plan(ids)).logits
+    monkeypatch.setattr("rag.generation.engine.PREFILL_CHUNK", 16)
+    assert (engine.prefill(sequential_plan(ids)).logits - whole).abs().max() < 1e-5
+    long = Segment(engine.identity, "prefix", ids, name="long")
+    chunked = engine.encode(long)
+    monkeypatch.undo()
+    assert torch.allclose(chunked.keys, engine.encode(long).keys, atol=1e-5)
+
+
+def test_all_rows_are_the_whole_passage_bit_for_bit(tiny_model):
+    engine = engine_of(tiny_model())
+    prefix, (passage, *_) = segments(engine)
+    whole = parallel_plan(prefix, ((passage, None),), tokens(7, seed=9), ContextWeights())
+    rows = parallel_plan(
+        prefix, ((passage, tuple(range(len(passage)))),), tokens(7, seed=9), ContextWeights()
+    )
+    assert torch.equal(engine.prefill(whole).logits, engine.prefill(rows).logits)
+
+
+def test_selected_rows_equal_the_pruned_text_where_keys_do_not_depend_on_context(tiny_model):
+    engine = engine_of(tiny_model(num_hidden_layers=1))
+    prefix, (passage, *_) = segments(engine)
+    rows = (0, 1, 5, 6, 8)
+    pruned = Segment(
+        engine.identity, "passage", tuple(passage.token_ids[r] for r in rows), (prefix,), name="x"
+    )
+    question = tokens(7, seed=9)
+    got = engine.prefill(parallel_plan(prefix, ((passage, rows),), question, ContextWeights()))
+    want = engine.prefill(parallel_plan(prefix, ((pruned, None),), question, ContextWeights()))
+    assert (got.logits - want.logits).abs().max() < 1e-5
+    assert got.position == want.position == 4 + 5 + 7
+
+
+def test_hits_give_the_logits_of_misses_and_count_every_segment_once(tiny_model):
+    cache = DictCache()
+    engine = engine_of(tiny_model(), cache)
+    prefix, passages = segments(engine)
+    plan = parallel_plan(
+        prefix, tuple((p, None) for p in passages), tokens(7, seed=9), ContextWeights()
+    )
+    first = engine.prefill(plan)
+    assert (first.use.hits, first.use.misses) == (0, 4)
+    engine.store(first.fresh)
+    again = engine_of(engine.model, cache).prefill(plan)
+    assert (again.use.hits, again.use.misses) == (4, 0)
+    assert again.use.bytes == sum(kv.nbytes for kv in cache.kept.values())
+    assert again.use.bytes == plan.cached_tokens * engine.kv_bytes_per_token - 7 * 0
+    assert torch.equal(first.logits, again.logits)
+    warm = engine.prefill(plan)
+    assert torch.equal(first.logits, warm.logits)
+    assert set(warm.use.reasons.values()) == {"hit (placed)"}
+
+
+def test_requests_never_change_what_is_stored_even_side_by_side(tiny_model):
+    cache = DictCache()
+    engine = engine_of(tiny_model(), cache)
+    prefix, passages = segments(engine)
+    pairs = tuple((p, None) for p in passages)
+    plan = parallel_plan(prefix, pairs, tokens(7, seed=9), ContextWeights(0.9, 0.9))
+    engine.store(engine.prefill(plan).fresh)
+
+    def digest():
+        content = b"".join(
+            kv.keys.numpy().tobytes() + kv.values.numpy().tobytes() for kv in cache.kept.values()
+        )
+        return hashlib.sha256(content).hexdigest()
+
+    before = digest()
+    alone = list(engine.decode(engine.prefill(plan), Sampling(max_tokens=6), frozenset()))
+    found = []
+
+    def ask():
+        state = engine.prefill(plan)
+        found.append(list(engine.decode(state, Sampling(max_tokens=6), frozenset())))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [alone] * 4
+    assert digest() == before
+
+
+def test_a_small_budget_for_rotated_copies_changes_no_logits(tiny_model):
+    engine = engine_of(tiny_model(), DictCache(), placed_bytes=3000)
+    prefix, passages = segments(engine)
+    plan = parallel_plan(
+        prefix, tuple((p, None) for p in passages), tokens(7, seed=9), ContextWeights()
+    )
+    first = engine.prefill(plan)
+    assert torch.equal(first.logits, engine.prefill(plan).logits)
+    assert engine._placed_bytes <= 3000
+    assert engine._placed_bytes == sum(
+        k.nbytes + v.nbytes for k, v in engine._placed.values()
+    )
+
+
+def test_a_seed_repeats_a_sample_and_temperature_zero_is_greedy(tiny_model):
+    engine = engine_of(tiny_model())
+    state = lambda: engine.prefill(sequential_plan(tokens(9)))  # noqa: E731
+    draw = lambda **o: list(engine.decode(state(), Sampling(8, **o), frozenset()))  # noqa: E731
+    assert draw(temperature=1.0, seed=3) == draw(temperature=1.0, seed=3)
+    assert draw(temperature=1.0, seed=3) != draw(temperature=1.0, seed=4)
+    greedy = draw()
+    assert greedy == draw(seed=5)
+    assert list(engine.decode(state(), Sampling(8), frozenset({greedy[2]}))) == greedy[:2]
+
+
+def test_refuses_a_prompt_past_the_window_naming_both(tiny_model):
+    engine = engine_of(tiny_model(max_position_embeddings=64))
+    with pytest.raises(UnsupportedModelError, match=r"position 65, the model's window ends at 64"):
+        engine.prefill(sequential_plan(tokens(65)))
+    assert len(list(engine.decode(engine.prefill(sequential_plan(tokens(62))), Sampling(9), frozenset()))) == 3
+
+
+def test_refuses_a_segment_of_another_model(tiny_model):
+    engine = engine_of(tiny_model())
+    foreign = Segment(ModelIdentity("other", "w", "r", "float32", "t"), "prefix", (5, 6))
+    with pytest.raises(ValueError, match="'other' \\(float32\\), the engine runs 'tiny'"):
+        engine.prefill(EncodingPlan("x", PlacedRows(foreign, 0), (), (7,), 2))
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "message"),
+    [
+        ("gemma2", {"sliding_window": 64}, "softcap"),
+        ("phi3", {}, "key projection"),
+        ("smollm3", {"no_rope_layers": [1, 0, 1]}, "key projection"),
+        ("gpt_neox", {}, "no rotary decoder|key projection"),
+        (
+            "llama",
+            {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}},
+            "'dynamic' changes its frequencies",
+        ),
+    ],
+)
+def test_refuses_families_that_are_not_proven(tiny_model, family, changes, message):
+    with pytest.raises(UnsupportedModelError, match=message):
+        engine_of(tiny_model(family, **changes))
+
+
+def test_self_test_catches_keys_that_are_captured_in_the_wrong_place(tiny_model, monkeypatch):
+    model = tiny_model("qwen3")
+    from rag.generation import engine as module
+
+    class Wrong(module.Rotary):
+        def rotate(self, keys, start):
+            return super().rotate(keys, start + 1)
+
+    monkeypatch.setattr(module, "Rotary", Wrong)
+    with pytest.raises(UnsupportedModelError, match="do not reproduce"):
+        engine_of(model)
