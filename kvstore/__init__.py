@@ -1,8 +1,6 @@
 """KV store: keys, tiers and budgets for precomputed KV caches."""
 
-from __future__ import annotations
-
-from importlib import import_module
+from rag.lazy import lazy_names
 
 _HOMES = {
     "KVStore": "kvstore.store",
@@ -12,10 +10,5 @@ _HOMES = {
     "segment_key": "kvstore.keys",
 }
 
-__all__ = ["KVStore", "Precompute", "PrecomputeReport", "StoreStats", "segment_key"]
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'kvstore' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__all__ = sorted(_HOMES)  # noqa: PLE0605
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -1,6 +1,6 @@
 """Retrievers: sparse, dense, and their fusion."""
 
-from typing import Any
+from rag.lazy import lazy_names
 
 _HOMES = {
     "BM25Index": "retrievers.bm25",
@@ -9,11 +9,4 @@ _HOMES = {
     "minmax_fusion": "retrievers.fusion",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -5,8 +5,12 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
+from hypothesis import settings
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "olmo2", "granite")
+# Machines are shared and slow at times: an example's wall time says nothing about the code.
+settings.register_profile("dovetail", deadline=None)
+settings.load_profile("dovetail")
+
 WORDS = "the assert statement inserts checks into a program yield returns values lazily"
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 IMPLEMENTATION: Final = "dovetail_segments"
+QUERY_BLOCK: Final = 128
+CACHED_LOGITS: Final = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,21 +106,31 @@ def attend(
         log-sum-exp (kv_heads, groups * queries) in float32 or better.
     """
     wide = torch.promote_types(query.dtype, torch.float32)
-    shape = (*query.shape[:2], keys.shape[1])
-    logits = scratch.take("logits", shape, query, query.dtype)
-    torch.baddbmm(logits, query, keys.transpose(1, 2), beta=0, alpha=scale, out=logits)
+    heads, rows, tokens = query.shape[0], query.shape[1], keys.shape[1]
+    # One head at a time while intermediate results would not stay in a core's cache together.
+    step = 1 if query.device.type == "cpu" and rows * tokens > CACHED_LOGITS else heads
+    out = torch.empty_like(query)
+    lse = query.new_empty(heads, rows, dtype=wide)
+    logits = scratch.take("logits", (step, rows, tokens), query, query.dtype)
+    weights = scratch.take("weights", (step, rows, tokens), query, wide)
+    future = None
     if causal_block:
         future = torch.ones(causal_block, causal_block, dtype=torch.bool, device=query.device)
-        by_head = logits.view(shape[0], -1, causal_block, causal_block)
-        by_head.masked_fill_(future.triu_(1), -torch.inf)
-    highest = logits.amax(-1)
-    weights = scratch.take("weights", shape, query, wide)
-    torch.softmax(logits, -1, dtype=wide, out=weights)
-    # The largest weight is exp(0) over the partition sum, so this is log-sum-exp without a pass.
-    lse = highest.to(wide) - weights.amax(-1).log()
-    if wide != query.dtype:
-        weights = logits.copy_(weights)
-    return torch.bmm(weights, values), lse
+        future.triu_(1)
+    for head in range(0, heads, step):
+        these = slice(head, head + step)
+        torch.baddbmm(
+            logits, query[these], keys[these].transpose(1, 2), beta=0, alpha=scale, out=logits
+        )
+        if future is not None:
+            logits.view(step, -1, causal_block, causal_block).masked_fill_(future, -torch.inf)
+        highest = logits.amax(-1)
+        torch.softmax(logits, -1, dtype=wide, out=weights)
+        # The largest weight is exp(0) over the partition sum: log-sum-exp without another pass.
+        torch.sub(highest.to(wide), weights.amax(-1).log(), out=lse[these])
+        narrow = weights if wide == query.dtype else logits.copy_(weights)
+        torch.bmm(narrow, values[these], out=out[these])
+    return out, lse
 
 
 def merge(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
@@ -182,25 +194,47 @@ def segment_attention(
             f"mask {attention_mask is not None}, dropout {dropout}, batch {query.shape[0]}, "
             f"{sorted(refused)}"
         )
+    queries = query.shape[2]
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if queries <= QUERY_BLOCK:
+        return _attend_block(query, key, key.tail_keys.shape[1], scale), None
+    past = key.tail_keys.shape[1] - queries
+    blocks = []
+    for start in range(0, queries, QUERY_BLOCK):
+        block = query[:, :, start : start + QUERY_BLOCK]
+        blocks.append(_attend_block(block, key, past + start + block.shape[2], scale))
+    return torch.cat(blocks, 1), None
+
+
+def _attend_block(query: Tensor, key: LayerKeys, tail: int, scale: float) -> Tensor:
+    """Attend to the groups and the first `tail` tail keys, the last of which are the queries' own.
+
+    Args:
+        query: (1, heads, queries, head_dim).
+        key: the layer's keys.
+        tail: tail tokens visible to the last query.
+        scale: logit scale.
+
+    Returns:
+        (1, queries, heads, head_dim).
+    """
     _, heads, queries, head_dim = query.shape
-    kv_heads, tail = key.tail_keys.shape[:2]
-    scale = head_dim**-0.5 if scaling is None else scaling
+    kv_heads = key.tail_keys.shape[0]
     packed = query.reshape(kv_heads, heads // kv_heads * queries, head_dim)
     parts = []
     for group in key.groups:
         out, lse = attend(packed, group.keys, group.values, scale / group.temperature, key.scratch)
         parts.append((out, lse * group.lse_scale + group.lse_bias))
-    own = 1 if queries == 1 else queries
     past = tail if queries == 1 else tail - queries
     if past:
         parts.append(
             attend(packed, key.tail_keys[:, :past], key.tail_values[:, :past], scale, key.scratch)
         )
     if queries > 1:
-        newest = key.tail_keys[:, past:], key.tail_values[:, past:]
-        parts.append(attend(packed, *newest, scale, key.scratch, causal_block=own))
+        newest = key.tail_keys[:, past:tail], key.tail_values[:, past:tail]
+        parts.append(attend(packed, *newest, scale, key.scratch, causal_block=queries))
     out = merge(parts).to(query.dtype)
-    return out.view(1, heads, queries, head_dim).transpose(1, 2), None
+    return out.view(1, heads, queries, head_dim).transpose(1, 2)
 
 
 def register() -> None:

@@ -1,6 +1,6 @@
 """Models: names resolved to local files, and encoders and language models loaded from them."""
 
-from typing import Any
+from rag.lazy import lazy_names
 
 _HOMES = {
     "ENCODERS": "rag.models.resolve",
@@ -11,11 +11,4 @@ _HOMES = {
     "resolve_model": "rag.models.resolve",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -1,7 +1,6 @@
 """Sentence splitting by rules, with exact spans that partition the text."""
 
 import re
-from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
@@ -13,24 +12,31 @@ CODE_GROUP = 600  # code points of code after which the next line begins a new s
 
 # Never the end of a sentence: what they announce follows.
 _ANNOUNCING = frozenset(
-    "dr mr mrs ms prof st mt gen sen rep gov capt lt col sgt cpl cmdr rev hon messrs mme mlle fr "
-    "e.g i.e eg ie cf viz vs v approx ca resp incl fed bankr cir".split()
+    """
+    approx bankr ca capt cf cir cmdr col cpl dr e.g eg fed fr gen gov hon i.e ie incl lt messrs mlle
+    mme mr mrs ms mt prof rep resp rev sen sgt st v viz vs
+    """.split()  # noqa: SIM905 (a table of words reads better)
 )
-# Abbreviations before a number or a letter only.
+# Abbreviations before a number or a single letter only.
 _NUMBERED = frozenset(
-    "no nos nr art ch chap eq eqs ex fig figs p pp par pt sec sect tab vol abs sp".split()
+    """
+    abs art ch chap eq eqs ex fig figs no nos nr p par pp pt sec sect sp tab vol
+    """.split()  # noqa: SIM905 (a table of words reads better)
 )
 # Abbreviations that may end a sentence: the next word decides.
 _EITHER = frozenset(
-    "etc al inc ltd co corp bros llc plc jr sr esq ph.d dept univ assn est ed eds repr trans "
-    "jan feb mar apr jun jul aug sept sep oct nov dec mon tue tues wed thu thur thurs fri sat sun "
-    "ave blvd rd hwy ft oz lb lbs min max avg misc op".split()
+    """
+    al apr assn aug ave blvd bros co corp dec dept ed eds esq etc feb ft hwy inc jan jr jul jun lb
+    lbs llc ltd mon nov oct oz ph.d plc rd repr sept sr thurs tues univ
+    """.split()  # noqa: SIM905 (a table of words reads better)
 )
+# Words that begin a sentence more often than they follow an abbreviation.
 _STARTERS = frozenset(
-    "a all although an and as at because before both but by during each for from he her here his "
-    "how however i if in it its many most my no not on or our she since so some that the their "
-    "then there these they this those thus to under we what when where which while who why with "
-    "you your".split()
+    """
+    a all although an and as at because before both but by during each for from he her here his how
+    however i if in it its many most my no not on or our she since so some that the their then there
+    these they this those thus to under we what when where which while who why with you your
+    """.split()  # noqa: SIM905 (a table of words reads better)
 )
 _QUOTATIVES = frozenset("とっはがをのもでにへ、，,")
 
@@ -41,16 +47,16 @@ _END = re.compile(
 _TOKEN = re.compile(r"[^\s\"'“”‘’(\[{—–/*_`]*\Z")
 _ACRONYM = re.compile(r"[^\W\d_]{1,3}(?:\.[^\W\d_]{1,3})+")
 _ENUMERATOR = re.compile(r"\d{1,3}(?:\.\d{1,3})*|[^\W\d_]|[ivxlcIVXLC]{1,5}")
-_NEXT_SAYS = re.compile(r"\w")
-_WORD = re.compile(r"\W{0,8}(\w+)\.?")
+_SAYS = re.compile(r"\w")
+_NEXT_WORD = re.compile(r"\W{0,8}(\w+)\.?")
 _BULLET = re.compile(r"[-*+•◦▪‣·●○■]\s")
 _ORDERED = re.compile(r"\(?(?P<label>\d{1,3}|[a-zA-Z]|[ivxIVX]{1,4})[.)]\s")
 _TERMINATED = re.compile(r"[.:;!?。：；！？][\"'”’)\]*_]*\Z")
-_HEADING = re.compile(r"#{1,6}\s")
+_ALONE = re.compile(r"#{1,6}\s|\||.{0,200}? \| ")  # a Markdown heading, a row of a table
 _UNDERLINE = re.compile(r"([=\-~*^\"#])\1{2,}")
+_FIELD = re.compile(r"[^:.;!?]{1,60}: ")
 _GRID = re.compile(r"\+[-=+]{3,}")
 _FENCE = re.compile(r"```+|~~~+")
-_SAYS = re.compile(r"\w")
 _WORD = re.compile(r"[\"'“‘(*_`]*[^\W\d_][^\W\d_'’-]*[\"'”’)*_`.,;:!?]*")
 _CJK_STOP = re.compile(r"[。！？｡]")
 
@@ -97,50 +103,65 @@ def _starts(text: str) -> Iterator[int]:
             if empty or _SAYS.search(text, start, end):
                 yield start
             empty = False
-            if not code:
+            if not code and not _ALONE.match(piece[0].body) and not _GRID.match(piece[0].body):
                 yield from _inner_starts(text, start, end)
 
 
-def _paragraphs(text: str) -> Iterator[tuple[list[_Line], bool]]:
-    """Yield runs of lines between blank lines, and whether the run is fenced code."""
+def _lines(text: str) -> list[_Line | None]:
+    """Return the lines of a text; None stands for a blank line or another hard boundary."""
     lines: list[_Line | None] = []
     begin = 0
     for raw in text.splitlines(keepends=True):
-        body = raw.strip()
-        if body:
-            start = begin + len(raw) - len(raw.lstrip())
+        if body := raw.strip():
+            start = begin + raw.index(body[0])
             indent = len(text[begin:start].expandtabs(4))
             lines.append(_Line(start, start + len(body), indent, body))
         if not body or raw[-1] in "\f\u2029":
             lines.append(None)
         begin += len(raw)
-    closing = {
-        mark: [row for row, line in enumerate(lines) if line and set(line.body) == {mark}]
-        for mark in "`~"
-    }
+    return lines
+
+
+def _paragraphs(text: str) -> Iterator[tuple[list[_Line], bool]]:
+    """Yield runs of lines between blank lines, and whether the run is fenced code."""
+    lines = _lines(text)
+    fences = _fences(lines)
     run: list[_Line] = []
     row = 0
     while row < len(lines):
         line = lines[row]
-        if line is None:
-            if run:
-                yield run, False
+        closing = fences.get(row)
+        if run and (line is None or closing):
+            yield run, False
             run = []
-        elif (fence := _FENCE.match(line.body)) and (line.body[0] == "`" or not run):
-            rows = closing[line.body[0]]
-            after = bisect_right(rows, row)
-            if after < len(rows) and "`" not in line.body[fence.end() :]:
-                if run:
-                    yield run, False
-                yield [code for code in lines[row : rows[after] + 1] if code], True
-                run, row = [], rows[after]
-            else:
-                run.append(line)
-        else:
+        if closing:
+            yield [code for code in lines[row : closing + 1] if code], True
+            row = closing
+        elif line:
             run.append(line)
         row += 1
     if run:
         yield run, False
+
+
+def _fences(lines: list[_Line | None]) -> dict[int, int]:
+    """Return the rows where fenced code opens, each with the row where it closes."""
+    fences: dict[int, int] = {}
+    opened: tuple[int, str] | None = None
+    for row, line in enumerate(lines):
+        if line is None or not (fence := _FENCE.match(line.body)):
+            continue
+        bare = fence.end() == len(line.body)
+        if opened is None:
+            # A row of tildes below a line is a heading's underline.
+            if "`" not in line.body[fence.end() :] and not (
+                fence[0][0] == "~" and row and lines[row - 1]
+            ):
+                opened = (row, fence[0])
+        elif bare and fence[0].startswith(opened[1]):
+            fences[opened[0]] = row
+            opened = None
+    return fences
 
 
 def _is_code(lines: list[_Line]) -> bool:
@@ -175,6 +196,10 @@ def _marker(line: _Line) -> re.Match[str] | None:
 def _blocks(lines: list[_Line]) -> Iterator[list[_Line]]:
     """Yield the runs of a paragraph's lines that a sentence can span."""
     width = min(100, max(len(line.body) for line in lines))
+    fresh = sum(line.body[0].isupper() or line.body[0].isdigit() for line in lines)
+    terminated = sum(_TERMINATED.search(line.body) is not None for line in lines)
+    if len(lines) >= 4 and fresh >= 0.75 * len(lines) and terminated <= 0.1 * len(lines):
+        width = 1000  # a listing: no line is full
     block = [lines[0]]
     for row, line in enumerate(lines[1:], 1):
         following = lines[row + 1] if row + 1 < len(lines) else None
@@ -195,27 +220,25 @@ def _breaks(block: list[_Line], line: _Line, following: _Line | None, width: int
         width: columns that the paragraph is wrapped at.
     """
     last = block[-1]
-    if _UNDERLINE.fullmatch(line.body):
-        return False
     if _GRID.match(block[0].body) or _GRID.match(line.body):
         # A grid table: each border goes with the row below it, the last with the row above.
         border = _GRID.match(line.body) is not None
         return border and following is not None and following.body[0] == "|"
-    if _HEADING.match(last.body) or _HEADING.match(line.body) or _UNDERLINE.fullmatch(last.body):
-        return True
-    if any(" | " in row.body or row.body[0] == "|" for row in (last, line)):
+    if _UNDERLINE.fullmatch(line.body):
+        return False
+    if any(_ALONE.match(row.body) for row in (last, line)) or _UNDERLINE.fullmatch(last.body):
         return True
     terminated = _TERMINATED.search(last.body) is not None
-    if _BULLET.match(line.body):
-        return True
     if item := _ORDERED.match(line.body):
-        listed = item["label"].isdigit() and (item["label"] == "1" or _marker(block[0]) is not None)
-        return terminated or listed
+        numbered = item["label"].isdigit() and (item["label"] == "1" or _marker(block[0]))
+        return terminated or bool(numbered)
     if line.indent > last.indent + 1 and not _marker(last):
         return terminated or len(last.body) < 50
+    record = terminated and _FIELD.match(last.body) and _FIELD.match(line.body)
     # A wrapped line is full; a much shorter one was ended on purpose.
-    fields = len(last.body) < 0.6 * width and last.body[-1] not in ",-"
-    return width >= 60 and fields and (line.body[0].isupper() or line.body[0].isdigit())
+    ended = width >= 60 and len(last.body) < 0.6 * width and last.body[-1] not in ",-"
+    fresh = line.body[0].isupper() or line.body[0].isdigit()
+    return bool(_BULLET.match(line.body) or record or (ended and fresh))
 
 
 def _inner_starts(text: str, start: int, end: int) -> Iterator[int]:
@@ -238,18 +261,24 @@ def _ends(text: str, begin: int, match: re.Match[str]) -> bool:
         return False
     token = _TOKEN.search(text, max(begin, match.start() - 30), match.start())
     assert token is not None  # it matches the empty string too
-    word = token[0].lower()
     if following.islower():
-        wrapped = not close and gap.strip(" \t\xa0") and mark != "…" and mark.count(".") < 2
-        return bool(wrapped) and len(word) > 1 and not _abbreviates(token[0])
+        # A new line after a full stop is a boundary; anywhere else a small letter goes on.
+        ended = mark == "." and not close and gap.strip(" \t\xa0") != ""
+        return ended and len(token[0]) > 1 and not _abbreviates(token[0])
     if mark != ".":
         return True
-    if word in _ANNOUNCING or (token.start() == begin and _ENUMERATOR.fullmatch(token[0])):
+    enumerates = token.start() == begin and _ENUMERATOR.fullmatch(token[0]) is not None
+    return not enumerates and _ends_before(token[0], _NEXT_WORD.match(text, match.end()))
+
+
+def _ends_before(token: str, coming: re.Match[str] | None) -> bool:
+    """Tell whether a word and its full stop end a sentence, given the word that comes after."""
+    word = token.lower()
+    if word in _ANNOUNCING:
         return False
-    coming = _NEXT_WORD.match(text, match.end())
     if word in _NUMBERED:
         return coming is None or not (coming[1].isdigit() or len(coming[1]) == 1)
-    if _abbreviates(token[0]):
+    if _abbreviates(token):
         return coming is not None and coming[1].lower() in _STARTERS and coming[0][-1] != "."
     return True
 

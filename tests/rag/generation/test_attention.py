@@ -31,7 +31,11 @@ def by_definition(query, groups, tail, scale):
             weights, values = [], []
             for keys, vals, temperature, lse_scale, bias in groups:
                 raw = torch.exp(keys[kv].double() @ q * scale / temperature)
-                weights.append(raw * raw.sum() ** (lse_scale - 1) * torch.tensor(bias, dtype=torch.float64).exp())
+                weights.append(
+                    raw
+                    * raw.sum() ** (lse_scale - 1)
+                    * torch.tensor(bias, dtype=torch.float64).exp()
+                )
                 values.append(vals[kv].double())
             seen = tail[0].shape[1] - queries + i + 1
             weights.append(torch.exp(tail[0][kv, :seen].double() @ q * scale))

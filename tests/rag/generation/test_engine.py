@@ -39,7 +39,9 @@ class DictCache:
 
 
 def tokens(n, seed=0):
-    return tuple(torch.randint(3, 300, (n,), generator=torch.Generator().manual_seed(seed)).tolist())
+    return tuple(
+        torch.randint(3, 300, (n,), generator=torch.Generator().manual_seed(seed)).tolist()
+    )
 
 
 def engine_of(model, cache=None, **options):
@@ -298,9 +300,7 @@ def test_a_small_budget_for_rotated_copies_changes_no_logits(tiny_model):
     first = engine.prefill(plan)
     assert torch.equal(first.logits, engine.prefill(plan).logits)
     assert engine._placed_bytes <= 3000
-    assert engine._placed_bytes == sum(
-        k.nbytes + v.nbytes for k, v in engine._placed.values()
-    )
+    assert engine._placed_bytes == sum(k.nbytes + v.nbytes for k, v in engine._placed.values())
 
 
 def test_a_seed_repeats_a_sample_and_temperature_zero_is_greedy(tiny_model):
@@ -318,7 +318,14 @@ def test_refuses_a_prompt_past_the_window_naming_both(tiny_model):
     engine = engine_of(tiny_model(max_position_embeddings=64))
     with pytest.raises(UnsupportedModelError, match=r"position 65, the model's window ends at 64"):
         engine.prefill(sequential_plan(tokens(65)))
-    assert len(list(engine.decode(engine.prefill(sequential_plan(tokens(62))), Sampling(9), frozenset()))) == 3
+    assert (
+        len(
+            list(
+                engine.decode(engine.prefill(sequential_plan(tokens(62))), Sampling(9), frozenset())
+            )
+        )
+        == 3
+    )
 
 
 def test_refuses_a_segment_of_another_model(tiny_model):

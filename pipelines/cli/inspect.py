@@ -1,0 +1,187 @@
+"""`dovetail inspect`: show what an index, one of its documents or one of its passages holds."""
+
+import argparse
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.cli.arguments import UsageError
+from pipelines.cli.terminal import byte_size, plural, say, say_json
+
+if TYPE_CHECKING:
+    from pipelines.index_folder import IndexFolder
+    from rag.records import Passage
+
+_EXAMPLE = """\
+examples:
+  dovetail inspect notes.idx
+  dovetail inspect notes.idx notes/backup.md       its text, with the borders of its passages
+  dovetail inspect notes.idx notes/backup.md:3     one passage, sentence by sentence"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.epilog = _EXAMPLE
+    parser.add_argument("index", metavar="DIR", type=Path, help="index folder")
+    parser.add_argument("id", metavar="ID", nargs="?", help="a document or a passage")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what was asked for."""
+    from pipelines.index_folder import open_index
+
+    index = open_index(args.index)
+    if args.id is None:
+        shown = _summary(index)
+        draw = _draw_summary
+    elif args.id in index.documents:
+        shown = _document(index, args.id)
+        draw = _draw_document
+    elif args.id in index.passages:
+        shown = _passage(index.passages[args.id])
+        draw = _draw_passage
+    else:
+        raise UsageError(_unknown(index, args.id))
+    if args.json:
+        say_json(shown)
+    else:
+        draw(shown)
+    return 0
+
+
+def _summary(index: "IndexFolder") -> dict[str, Any]:
+    manifest = index.manifest
+    parts: dict[str, int] = {}
+    for name, file in manifest.files.items():
+        part = _PARTS.get(name.partition("/")[0], name)
+        parts[part] = parts.get(part, 0) + file.bytes
+    kv = [path.stat().st_size for path in index.kv_folder.rglob("*.safetensors")]
+    roots: dict[str, int] = {}
+    for source in manifest.sources:
+        roots[source.root] = roots.get(source.root, 0) + 1
+    return {
+        "index": str(index.folder),
+        "created": manifest.created,
+        "updated": manifest.updated,
+        "encoder": {
+            "name": manifest.encoder.name,
+            "fingerprint": manifest.encoder.fingerprint,
+            "dim": manifest.encoder.dim,
+        },
+        "chunker": manifest.chunker,
+        "roots": roots,
+        "sources": len(manifest.sources),
+        "documents": manifest.counts.documents,
+        "passages": manifest.counts.passages,
+        "sentences": manifest.counts.sentences,
+        "bytes": parts,
+        "kv": {"entries": len(kv), "bytes": sum(kv)},
+        "document_ids": list(index.documents),
+    }
+
+
+_PARTS = {
+    "contents.json": "ids",
+    "documents.jsonl": "text of documents",
+    "passages.jsonl": "passages",
+    "sparse": "BM25",
+    "dense": "vectors of passages",
+    "sentences.npy": "vectors of sentences",
+    "sentence_starts.npy": "vectors of sentences",
+}
+_LISTED = 20
+
+
+def _draw_summary(shown: dict[str, Any]) -> None:
+    encoder = shown["encoder"]
+    say(
+        f"{shown['index']}: {plural(shown['documents'], 'document')}, "
+        f"{plural(shown['passages'], 'passage')}, {plural(shown['sentences'], 'sentence')}"
+    )
+    say(f"made {shown['created']}, last changed {shown['updated']}")
+    say(f"encoder {encoder['name']} ({encoder['fingerprint'][:12]}), {encoder['dim']} wide")
+    say(f"chunker {shown['chunker']}")
+    for root, count in shown["roots"].items():
+        say(f"from {root}: {plural(count, 'source')}")
+    say()
+    for part, size in sorted(shown["bytes"].items(), key=lambda item: -item[1]):
+        say(f"  {byte_size(size):>9}  {part}")
+    say(f"  {byte_size(shown['kv']['bytes']):>9}  KV store, {shown['kv']['entries']:,} entries")
+    say()
+    for id_ in shown["document_ids"][:_LISTED]:
+        say(f"  {id_}")
+    more = len(shown["document_ids"]) - _LISTED
+    if more > 0:
+        say(f"  and {more:,} more; --json lists all")
+
+
+def _document(index: "IndexFolder", id_: str) -> dict[str, Any]:
+    document = index.documents[id_]
+    return {
+        "document": id_,
+        "title": document.title,
+        "metadata": dict(document.metadata),
+        "text": document.text,
+        "sections": [
+            {"start": s.start, "level": s.level, "title": s.title} for s in document.sections
+        ],
+        "pages": list(document.pages),
+        "passages": [
+            {"id": passage, "start": span.start, "end": span.end}
+            for passage in index.contents[id_]
+            for span in [index.passages[passage].span]
+        ],
+    }
+
+
+def _draw_document(shown: dict[str, Any]) -> None:
+    say(f"{shown['document']}: {shown['title']}")
+    say(f"{plural(len(shown['text']), 'character')}, {plural(len(shown['passages']), 'passage')}")
+    end = 0
+    for passage in shown["passages"]:
+        between = shown["text"][end : passage["start"]].strip()
+        if between:
+            say(f"\n┄┄┄┄ in no passage\n{between}")
+        end = passage["end"]
+        say(f"\n──── {passage['id']}  [{passage['start']}:{end}]")
+        say(shown["text"][passage["start"] : end].strip("\n"))
+    rest = shown["text"][end:].strip()
+    if rest:
+        say(f"\n┄┄┄┄ in no passage\n{rest}")
+
+
+def _passage(passage: "Passage") -> dict[str, Any]:
+    return {
+        "passage": passage.id,
+        "document": passage.document,
+        "title": passage.title,
+        "start": passage.span.start,
+        "end": passage.span.end,
+        "page": passage.page,
+        "modality": passage.modality,
+        "previous": passage.previous,
+        "next": passage.next,
+        "parent": passage.parent,
+        "metadata": dict(passage.metadata),
+        "text": passage.text,
+        "sentences": [[span.start, span.end] for span in passage.sentences],
+    }
+
+
+def _draw_passage(shown: dict[str, Any]) -> None:
+    page = f", page {shown['page']}" if shown["page"] else ""
+    say(f"{shown['passage']}: {shown['title']}")
+    say(f"[{shown['start']}:{shown['end']}] of {shown['document']}{page}, {shown['modality']}")
+    say(f"before it {shown['previous'] or 'nothing'}, after it {shown['next'] or 'nothing'}")
+    say()
+    for row, (start, end) in enumerate(shown["sentences"]):
+        say(f"{row:>4}  {' '.join(shown['text'][start:end].split())}")
+
+
+def _unknown(index: "IndexFolder", id_: str) -> str:
+    ids = [*index.documents, *index.passages]
+    near = [other for other in index.documents if id_.casefold() in other.casefold()][:3]
+    near = near or difflib.get_close_matches(id_, ids, n=3)
+    hint = f"did you mean {', '.join(near)}?" if near else "without an id, inspect lists them"
+    return f"{index.folder} has no document or passage {id_!r}; {hint}"

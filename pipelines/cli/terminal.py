@@ -1,0 +1,113 @@
+"""The terminal: results go to standard output, progress and remarks to standard error."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pipelines.progress import Progress, Unwatched
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
+_SLOW_S = 2.0
+
+
+def say(text: str = "") -> None:
+    """Print a line of the result."""
+    sys.stdout.write(_printable(text, sys.stdout.encoding) + "\n")
+
+
+def say_json(value: Any) -> None:
+    """Print the result as one JSON object."""
+    say(json.dumps(value, ensure_ascii=False, indent=1))
+
+
+def remark(text: str) -> None:
+    """Print a line that is not part of the result."""
+    sys.stderr.write(_printable(text, sys.stderr.encoding) + "\n")
+
+
+@contextmanager
+def progress(*, quiet: bool = False) -> Iterator[Progress]:
+    """Yield a progress to report to: bars on a terminal, a line per tenth elsewhere, or silence."""
+    if quiet:
+        yield Unwatched()
+    elif not sys.stderr.isatty():
+        yield _Lines()
+    else:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        columns = (
+            TextColumn("{task.description:<20}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        with RichProgress(*columns, console=Console(stderr=True), transient=True) as bars:
+            yield _Bars(bars)
+
+
+def byte_size(count: int) -> str:
+    """Return a number of bytes as a person reads it."""
+    size = float(count)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return `1 passage`, `2,000 passages`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+class _Lines:
+    """A line per stage and per tenth of it; a stage that takes no time has its first line only."""
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._total = self._done = self._shown = 0
+        self._last = 0.0
+
+    def stage(self, name: str, total: int) -> None:
+        self._name, self._total, self._done, self._shown = name, total, 0, 0
+        self._last = time.monotonic()
+        if total:
+            remark(f"{name}: {total:,}")
+
+    def advance(self, steps: int = 1) -> None:
+        self._done += steps
+        tenth = 10 * self._done // self._total if self._total else 0
+        now = time.monotonic()
+        if self._shown < tenth < 10 and now - self._last > _SLOW_S:
+            remark(f"{self._name}: {10 * tenth} %")
+            self._shown, self._last = tenth, now
+
+
+class _Bars:
+    """One bar a stage."""
+
+    def __init__(self, bars: "Bars") -> None:
+        self._bars = bars
+        self._task = None if not bars.task_ids else bars.task_ids[-1]
+
+    def stage(self, name: str, total: int) -> None:
+        if self._task is not None:
+            self._bars.remove_task(self._task)
+        self._task = self._bars.add_task(name, total=total) if total else None
+
+    def advance(self, steps: int = 1) -> None:
+        if self._task is not None:
+            self._bars.advance(self._task, steps)
+
+
+def _printable(text: str, encoding: str | None) -> str:
+    """Return a text that the stream can write: what its encoding lacks is escaped."""
+    encoding = encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
