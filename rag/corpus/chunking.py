@@ -129,10 +129,9 @@ class Chunker:
         chunks: list[list[_Sentence]] = [[]]
         size, limit = 0, 2 * self.words
         for sentence in _sized(text, sentences):
-            full = size + sentence.words > self.words and (
-                size >= self.words / 4 or size + sentence.words > limit
-            )
-            if full and chunks[-1]:
+            stub = size < self.words / 4 or all(opener.opens for opener in chunks[-1])
+            room = limit if stub else self.words
+            if chunks[-1] and size + sentence.words > room:
                 chunks.append(_openers(chunks[-1], min(self.words / 4, limit - sentence.words)))
                 size = sum(opener.words for opener in chunks[-1])
             chunks[-1].append(sentence)

@@ -2,7 +2,9 @@
 
 import json
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -109,6 +111,19 @@ def test_an_incremental_index_equals_a_fresh_one(notes, out, encoder, tmp_path):
     one, other = open_index(out), open_index(tmp_path / "fresh.idx")
     assert one.manifest.files == other.manifest.files
     assert one.manifest.sources == other.manifest.sources
+
+
+def test_an_index_keeps_the_time_it_was_made(notes, out, encoder, monkeypatch):
+    times = iter(datetime(2026, 1, day, tzinfo=UTC) for day in (1, 2))
+    monkeypatch.setattr(
+        "pipelines.indexing.datetime", SimpleNamespace(now=lambda zone: next(times))
+    )
+    build(notes, out, encoder)
+    (notes / "apples.md").unlink()
+    build(notes, out, encoder)
+    manifest = open_index(out).manifest
+    assert manifest.created == "2026-01-01T00:00:00+00:00"
+    assert manifest.updated == "2026-01-02T00:00:00+00:00"
 
 
 def test_equal_texts_are_encoded_once(notes, out, encoder):
@@ -384,8 +399,10 @@ def test_entries_of_changed_documents_leave_the_kv_store(notes, out, encoder, id
         (notes / "apples.md").write_text("Other apples.")
         report = build(notes, out, encoder)
         assert (report.kv_dropped, report.kv_pending) == (0, 1)  # the store is in use
+        (notes / "bridges.md").unlink()
+        assert build(notes, out, encoder).kv_pending == 2
     report = build(notes, out, encoder)
-    assert (report.kv_dropped, report.kv_pending, report.written) == (1, 0, False)
+    assert (report.kv_dropped, report.kv_pending, report.written) == (2, 0, False)
     with KVStore(index.kv_folder) as store:
         left = [id_ for id_, segment in segments.items() if store.contains(segment)]
-    assert left == ["notes/bridges.md", "notes/clouds.md"]
+    assert left == ["notes/clouds.md"]
