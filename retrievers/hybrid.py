@@ -57,15 +57,24 @@ class Hybrid:
             )
 
     def __call__(self, query: Query) -> list[Passage]:
-        """Return at most `top_k` passages, best first, ties by id, `score` in [0, 1]."""
+        """Return at most `top_k` passages, best first, ties by id, `score` in [0, 1].
+
+        Of passages with the very same text only the best is returned: a second copy would take a
+        place and tell the reader nothing.
+        """
         weights = (self.sparse_weight, 1.0 - self.sparse_weight)
         by_terms = self.sparse.search(query, self.depth) if weights[0] else []
         by_vector = []
         if weights[1]:
             vector = self.encoder.encode([query.text])[0]
             by_vector = self.dense.search_vector(vector, self.depth)
-        fused = minmax_fusion([by_terms, by_vector], weights)[: self.top_k]
-        return [replace(self.passages[hit.id], score=hit.score) for hit in fused]
+        found: dict[str, Passage] = {}
+        for hit in minmax_fusion([by_terms, by_vector], weights):
+            if len(found) == self.top_k:
+                break
+            passage = self.passages[hit.id]
+            found.setdefault(passage.text, replace(passage, score=hit.score))
+        return list(found.values())
 
     def vectors(self, ids: Sequence[str]) -> np.ndarray:
         """Return the passages' vectors, float32 (n, dim).

@@ -63,6 +63,15 @@ class Scratch:
 
     def __init__(self) -> None:
         self._flat: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
+        self._future: dict[tuple[int, torch.device], Tensor] = {}
+
+    def future(self, queries: int, device: torch.device) -> Tensor:
+        """Return the keys that come after each query of a block: bool (queries, queries)."""
+        mask = self._future.get((queries, device))
+        if mask is None:
+            mask = torch.ones(queries, queries, dtype=torch.bool, device=device).triu_(1)
+            self._future = {(queries, device): mask}
+        return mask
 
     def take(self, name: str, shape: Sequence[int], like: Tensor, dtype: torch.dtype) -> Tensor:
         """Return a contiguous uninitialised tensor; an earlier one of the same name is lost."""
@@ -113,10 +122,7 @@ def attend(
     lse = query.new_empty(heads, rows, dtype=wide)
     logits = scratch.take("logits", (step, rows, tokens), query, query.dtype)
     weights = scratch.take("weights", (step, rows, tokens), query, wide)
-    future = None
-    if causal_block:
-        future = torch.ones(causal_block, causal_block, dtype=torch.bool, device=query.device)
-        future.triu_(1)
+    future = scratch.future(causal_block, query.device) if causal_block else None
     for head in range(0, heads, step):
         these = slice(head, head + step)
         torch.baddbmm(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from rag.records import Citation, Passage, Query, Span
 from rag.text.sentences import split_sentences
-from rag.text.terms import terms
+from rag.text.terms import query_terms, terms
 
 if TYPE_CHECKING:
     from rag.protocols import Encoder
@@ -44,10 +44,11 @@ class Attribution:
 class SupportMatcher:
     """Finds the kept sentence that supports an answer sentence best.
 
-    Support is `lexical_weight * covered + (1 - lexical_weight) * cosine`, in [0, 1]: `covered` is
-    the share of the answer sentence's terms that the passage sentence (with its passage's title)
-    holds, rarer terms weighing more; `cosine` compares embeddings of "question answer" with the
-    passage sentence. A sentence that lacks a number of the answer supports nothing.
+    Support is `lexical_weight * covered + (1 - lexical_weight) * cosine`, in [0, 1]. `covered` is
+    the smaller of two shares that the passage sentence (with its passage's title) holds, rarer
+    terms weighing more: of the answer sentence's terms, and of those that the question does not
+    have already. `cosine` compares embeddings of "question answer" with the passage sentence. A
+    sentence that lacks a number of the answer supports nothing.
 
     Attributes:
         encoder: for the cosine; None matches by terms alone.
@@ -127,24 +128,27 @@ class SupportMatcher:
         rarity = {term: 1.0 / (1.0 + count) for term, count in seen.items()}
         asked = set(terms(query.text))
         cosine = self._cosines(query, sentences, texts)
+
+        def share(words: set[str], bag: set[str]) -> float:
+            total = sum(rarity.get(word, 1.0) for word in words)
+            return sum(rarity[word] for word in words & bag) / total
+
         table = []
         for row, sentence in enumerate(sentences):
-            # Terms that merely repeat the question prove little; they count only if all do.
-            words = set(terms(sentence))
-            words = words - asked or words
-            total = sum(rarity.get(word, 1.0) for word in words)
+            words = set(query_terms(sentence))
+            fresh = words - asked or words
             figures = set(NUMBER.findall(sentence)) - set(NUMBER.findall(query.text))
             scores = []
             for column, bag in enumerate(bags):
                 if not words or not figures <= set(NUMBER.findall(texts[column])):
                     scores.append(0.0)
                     continue
-                covered = sum(rarity[word] for word in words & bag) / total
+                covered = min(share(words, bag), share(fresh, bag))
                 if cosine is None:
                     scores.append(covered)
                 else:
-                    share = self.lexical_weight
-                    scores.append(share * covered + (1 - share) * cosine[row][column])
+                    lexical = self.lexical_weight
+                    scores.append(lexical * covered + (1 - lexical) * cosine[row][column])
             table.append(scores)
         return table
 

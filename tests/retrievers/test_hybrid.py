@@ -139,3 +139,16 @@ def test_an_empty_corpus_finds_nothing():
 def test_rejects_parts_that_do_not_fit(fields, message):
     with pytest.raises(ValueError, match=message):
         hybrid(**fields)
+
+
+def test_returns_one_of_several_passages_with_the_same_text():
+    texts = {"a": "red cat", "b": "red cat", "c": "red dog"}
+    index = {
+        "sparse": BM25Index.build(list(texts), [terms(t) for t in texts.values()]),
+        "dense": DenseIndex.build(list(texts), LetterEncoder().encode(list(texts.values()))),
+        "passages": {
+            i: Passage(i, i, t, Span(0, len(t)), (Span(0, len(t)),)) for i, t in texts.items()
+        },
+    }
+    assert ids(hybrid(**index, top_k=2)(QUERY)) == ["a", "c"]
+    assert ids(hybrid(**index, top_k=3)(QUERY)) == ["a", "c"]
