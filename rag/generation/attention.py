@@ -93,8 +93,9 @@ def attend(
     scale: float,
     scratch: Scratch,
     *,
-    causal_block: int = 0,
-) -> tuple[Tensor, Tensor]:
+    causal: int = 0,
+    alone: bool = False,
+) -> tuple[Tensor, Tensor | None]:
     """Softmax attention of all queries over all keys, with its log-sum-exp.
 
     Logits and probabilities are rounded to the inputs' dtype, as Hugging Face's eager attention
@@ -107,34 +108,37 @@ def attend(
         values: the same shape.
         scale: multiplies the logits.
         scratch: where intermediate results live.
-        causal_block: if positive, the number of queries, equal to the number of keys: query i sees
-            keys 0 to i.
+        causal: if positive, the number of queries, whose own keys are the last ones: query i does
+            not see the keys of later queries.
+        alone: whether nothing will be merged with the output: then no log-sum-exp is computed.
 
     Returns:
         Output (kv_heads, groups * queries, head_dim) in the inputs' dtype and natural-log
-        log-sum-exp (kv_heads, groups * queries) in float32 or better.
+        log-sum-exp (kv_heads, groups * queries) in float32 or better; None if `alone`.
     """
     wide = torch.promote_types(query.dtype, torch.float32)
     heads, rows, tokens = query.shape[0], query.shape[1], keys.shape[1]
     # One head at a time while intermediate results would not stay in a core's cache together.
     step = 1 if query.device.type == "cpu" and rows * tokens > CACHED_LOGITS else heads
     out = torch.empty_like(query)
-    lse = query.new_empty(heads, rows, dtype=wide)
+    lse = None if alone else query.new_empty(heads, rows, dtype=wide)
     logits = scratch.take("logits", (step, rows, tokens), query, query.dtype)
-    weights = scratch.take("weights", (step, rows, tokens), query, wide)
-    future = scratch.future(causal_block, query.device) if causal_block else None
+    dtype = query.dtype if alone else wide
+    weights = scratch.take("weights", (step, rows, tokens), query, dtype)
     for head in range(0, heads, step):
         these = slice(head, head + step)
         torch.baddbmm(
             logits, query[these], keys[these].transpose(1, 2), beta=0, alpha=scale, out=logits
         )
-        if future is not None:
-            logits.view(step, -1, causal_block, causal_block).masked_fill_(future, -torch.inf)
-        highest = logits.amax(-1)
-        torch.softmax(logits, -1, dtype=wide, out=weights)
-        # The largest weight is exp(0) over the partition sum: log-sum-exp without another pass.
-        torch.sub(highest.to(wide), weights.amax(-1).log(), out=lse[these])
-        narrow = weights if wide == query.dtype else logits.copy_(weights)
+        if causal:
+            own = logits.view(step, -1, causal, tokens)[..., tokens - causal :]
+            own.masked_fill_(scratch.future(causal, query.device), -torch.inf)
+        torch.softmax(logits, -1, dtype=dtype, out=weights)
+        if lse is not None:
+            # The largest weight is exp(0) over the partition sum: no other pass is needed.
+            highest, largest = logits.amax(-1).to(wide), weights.amax(-1)
+            torch.sub(highest, largest.log(), out=lse[these])
+        narrow = weights if dtype == query.dtype else logits.copy_(weights)
         torch.bmm(narrow, values[these], out=out[these])
     return out, lse
 
@@ -148,8 +152,6 @@ def merge(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     Returns:
         The output over the union of the groups, in the wider of the dtypes.
     """
-    if len(parts) == 1:
-        return parts[0][0]
     lse = torch.stack([part for _, part in parts])  # (groups, ...)
     weights = torch.softmax(lse, 0).unsqueeze(-1)
     total = parts[0][0] * weights[0]
@@ -230,17 +232,20 @@ def _attend_block(query: Tensor, key: LayerKeys, tail: int, scale: float) -> Ten
     parts = []
     for group in key.groups:
         out, lse = attend(packed, group.keys, group.values, scale / group.temperature, key.scratch)
+        assert lse is not None
         parts.append((out, lse * group.lse_scale + group.lse_bias))
-    past = tail if queries == 1 else tail - queries
-    if past:
-        parts.append(
-            attend(packed, key.tail_keys[:, :past], key.tail_values[:, :past], scale, key.scratch)
-        )
-    if queries > 1:
-        newest = key.tail_keys[:, past:tail], key.tail_values[:, past:tail]
-        parts.append(attend(packed, *newest, scale, key.scratch, causal_block=queries))
-    out = merge(parts).to(query.dtype)
-    return out.view(1, heads, queries, head_dim).transpose(1, 2)
+    own, lse = attend(
+        packed,
+        key.tail_keys[:, :tail],
+        key.tail_values[:, :tail],
+        scale,
+        key.scratch,
+        causal=queries if queries > 1 else 0,
+        alone=not parts,
+    )
+    if lse is not None:
+        own = merge([*parts, (own, lse)]).to(query.dtype)
+    return own.view(1, heads, queries, head_dim).transpose(1, 2)
 
 
 def register() -> None:
