@@ -52,6 +52,6 @@ notebooks: install ## run every notebook
 check: lint types docs test ## all that CI checks
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .PHONY: help install demo fix lint types docs test test-all bench notebooks check clean

@@ -15,8 +15,8 @@ def segment_key(segment: Segment, codec: str) -> str:
     """Return the key of a segment's KV: SHA-256 in hex, 64 characters.
 
     It covers everything that the KV depends on: the format version, the codec, the model (weights,
-    rope, dtype, tokenizer, adapter), the role, the token ids and, through their own keys, the
-    parents in order. The model's display name and the segment's `name`, `document` and
+    configuration, dtype, tokenizer, adapter), the role, the token ids and, through their own keys,
+    the parents in order. The model's display name and the segment's `name`, `document` and
     `sentence_rows` are data about the KV and leave the key alone, so equal text shares one entry.
 
     Args:
@@ -24,7 +24,7 @@ def segment_key(segment: Segment, codec: str) -> str:
         codec: name of the codec that stores it; another codec is another entry.
     """
     model = segment.model
-    texts = (codec, model.weights, model.rope, model.dtype, model.tokenizer, model.adapter)
+    texts = (codec, model.weights, model.config, model.dtype, model.tokenizer, model.adapter)
     # Every part is preceded by its length, so no two different lists of parts give equal bytes.
     parts = [struct.pack("<11sq", b"dovetail-kv", FORMAT_VERSION)]
     for text in (*texts, segment.role):

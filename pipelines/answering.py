@@ -136,7 +136,8 @@ class AskOptions:
         download: let bare model names reach the hub.
         mode: `ape` or `sequential`.
         top_k: passages to retrieve.
-        threshold: score above which a sentence is kept; None is the pruner's default, 0 keeps all.
+        threshold: score above which a sentence is kept; 0 keeps all. Stricter than the pruner's own
+            default, as the default model answers better from less text.
         sampling: how tokens are chosen.
         kv_ram: bytes of RAM for KV; half of it holds rotated copies.
         kv_disk: bytes of disk for KV.
@@ -147,7 +148,7 @@ class AskOptions:
     download: bool = False
     mode: Mode = "ape"
     top_k: int = 3
-    threshold: float | None = None
+    threshold: float = 0.4
     sampling: Sampling = Sampling()
     kv_ram: int = RAM_BYTES
     kv_disk: int = DISK_BYTES
@@ -172,13 +173,17 @@ class AnsweringSession:
     def __init__(self, folder: Path, options: AskOptions | None = None) -> None:
         options = options or AskOptions()
         self.notes: list[str] = []
-        self._resources = ExitStack()
+        with ExitStack() as resources:
+            self._open(folder, options, resources)
+            self._resources = resources.pop_all()
+
+    def _open(self, folder: Path, options: AskOptions, resources: ExitStack) -> None:
         index = open_index(folder)
         self.encoder: Encoder = load_encoder(index.manifest.encoder.name, download=options.download)
         index.check_encoder(self.encoder)
         self.index = index
         loaded = load_language_model(options.model, dtype=options.dtype, download=options.download)
-        self.store = self._open_store(index.kv_folder, options)
+        self.store = resources.enter_context(self._open_store(index.kv_folder, options))
         self.engine = Engine(
             loaded.model, loaded.identity, self.store, placed_bytes=options.kv_ram // 2
         )
@@ -188,16 +193,17 @@ class AnsweringSession:
     def _open_store(self, folder: Path, options: AskOptions) -> KVStore:
         ram, disk = options.kv_ram // 2, options.kv_disk
         try:
-            store = KVStore(folder, ram_bytes=ram, disk_bytes=disk)
+            return KVStore(folder, ram_bytes=ram, disk_bytes=disk)
         except FolderLockedError as error:
             self.notes.append(f"{error}; reading it, and keeping new entries in RAM only")
-            store = KVStore(folder, ram_bytes=ram, disk_bytes=disk, read_only=True)
-        return self._resources.enter_context(store)
+            return KVStore(folder, ram_bytes=ram, disk_bytes=disk, read_only=True)
 
     def _wire(self, options: AskOptions) -> Answering:
-        pruner = SentencePruner(self.encoder, sentence_vectors=self.index.sentence_vectors)
-        if options.threshold is not None:
-            pruner = replace(pruner, threshold=options.threshold)
+        pruner = SentencePruner(
+            self.encoder,
+            threshold=options.threshold,
+            sentence_vectors=self.index.sentence_vectors,
+        )
         return Answering(
             Hybrid(
                 self.index.sparse,

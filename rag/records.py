@@ -339,7 +339,7 @@ class ModelIdentity:
     Attributes:
         name: what the user called it.
         weights: SHA-256 over the weight files' content.
-        rope: canonical text of the rotary parameters and the model's shape.
+        config: canonical text of the configuration: shape, rotary parameters, activation.
         dtype: dtype of the forward pass and of the stored tensors.
         tokenizer: SHA-256 of the tokenizer's definition.
         adapter: SHA-256 of an adapter's weights; empty without one.
@@ -347,7 +347,7 @@ class ModelIdentity:
 
     name: str
     weights: str
-    rope: str
+    config: str
     dtype: str
     tokenizer: str
     adapter: str = ""

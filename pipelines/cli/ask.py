@@ -44,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threshold",
         metavar="X",
         type=float,
-        help="keep sentences that score above X; 0 keeps all (default: the pruner's)",
+        default=0.4,
+        help="keep sentences that score above X; 0 keeps all (default: 0.4)",
     )
     parser.add_argument(
         "--max-tokens", metavar="N", type=int, default=64, help="longest answer (default: 64)"
@@ -94,6 +95,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--show takes {', '.join(SHOWABLE)}, got {', '.join(unknown)}")
     if not args.question.strip():
         raise UsageError("the question must not be empty")
+    if args.trace is not None and not args.trace.absolute().parent.is_dir():
+        raise UsageError(f"--trace must be in a folder that exists, got {args.trace}")
     if not args.quiet and not args.json:
         remark("loading the model …")
 

@@ -34,37 +34,39 @@ def run(args: argparse.Namespace) -> int:
     from rag.models.language_model import load_language_model
 
     index = open_index(args.index)
-    with KVStore(index.kv_folder, ram_bytes=0, disk_bytes=args.kv_disk) as store:
-        loaded = load_language_model(args.model, dtype=args.dtype, download=args.download)
-        engine = Engine(loaded.model, loaded.identity, placed_bytes=args.kv_ram)
-        prompt = PromptEncoder(loaded.tokenizer, loaded.identity)
-        prefix = prompt.prefix()
-        segments = [prefix, *(prompt.passage(p, prefix) for p in index.passages.values())]
-        tokens = sum(len(segment) for segment in segments)
-        total = tokens * engine.kv_bytes_per_token
-        each = total // len(segments)
-        if not args.json:
-            remark(
-                f"{plural(len(segments) - 1, 'passage')}, {tokens:,} tokens, "
-                f"{byte_size(engine.kv_bytes_per_token)} a token: "
-                f"{byte_size(each)} a passage, {byte_size(total)} in all"
-            )
-        if total > args.kv_disk:
-            raise UsageError(
-                f"all passages need {byte_size(total)}, --kv-disk allows "
-                f"{byte_size(args.kv_disk)}; raise it, or let `ask` store what is asked about"
-            )
-        with progress(quiet=args.quiet or args.json) as watched:
-            watched.stage("encoding passages", len(segments))
-            done = 0
+    loaded = load_language_model(args.model, dtype=args.dtype, download=args.download)
+    engine = Engine(loaded.model, loaded.identity, placed_bytes=args.kv_ram)
+    prompt = PromptEncoder(loaded.tokenizer, loaded.identity)
+    prefix = prompt.prefix()
+    segments = [prefix, *(prompt.passage(p, prefix) for p in index.passages.values())]
+    tokens = sum(len(segment) for segment in segments)
+    total = tokens * engine.kv_bytes_per_token
+    each = total // len(segments)
+    if not args.json:
+        remark(
+            f"{plural(len(segments) - 1, 'passage')}, {tokens:,} tokens, "
+            f"{byte_size(engine.kv_bytes_per_token)} a token: "
+            f"{byte_size(each)} a passage, {byte_size(total)} in all"
+        )
+    if total > args.kv_disk:
+        raise UsageError(
+            f"all passages need {byte_size(total)}, --kv-disk allows "
+            f"{byte_size(args.kv_disk)}; raise it, or let `ask` store what is asked about"
+        )
+    with (
+        KVStore(index.kv_folder, ram_bytes=0, disk_bytes=args.kv_disk) as store,
+        progress(quiet=args.quiet or args.json) as watched,
+    ):
+        watched.stage("encoding passages", len(segments))
+        done = 0
 
-            def advance(now: int, _total: int) -> None:
-                nonlocal done
-                watched.advance(now - done)
-                done = now
+        def advance(now: int, _total: int) -> None:
+            nonlocal done
+            watched.advance(now - done)
+            done = now
 
-            fill = Precompute(store, lambda batch: [engine.encode(segment) for segment in batch])
-            report = fill(segments, progress=advance)
+        fill = Precompute(store, lambda batch: [engine.encode(segment) for segment in batch])
+        report = fill(segments, progress=advance)
     if args.json:
         say_json(
             {

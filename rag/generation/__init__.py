@@ -1,1 +1,1 @@
-"""TODO."""
+"""Generation: prompts, encoding plans, the engine that executes them, decoding, citations."""

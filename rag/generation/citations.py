@@ -92,7 +92,7 @@ class SupportMatcher:
         numbers: dict[str, int] = {}
         for sentence, scores in zip(sentences, support, strict=True):
             best = max(range(len(scores)), key=lambda row: (scores[row], -row))
-            if scores[best] < self.threshold:
+            if scores[best] < self.threshold or not scores[best]:
                 unsupported.append(sentence)
                 continue
             passage, span = evidence[best]

@@ -1,7 +1,8 @@
-"""Choosing the next token: greedy, or seeded sampling at a temperature."""
+"""Choosing the next token, and turning tokens into text that is shown once and never taken back."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -42,3 +43,51 @@ class Sampling:
             return int(logits.argmax())
         weights = torch.softmax(logits.float().cpu() / self.temperature, -1)
         return int(torch.multinomial(weights, 1, generator=generator))
+
+
+class TextStream:
+    """The text of an answer that grows token by token.
+
+    What may still change is held back: an unfinished character, white space at the end, and what
+    could be the beginning of the stop text. White space at the beginning is dropped.
+
+    Attributes:
+        ids: tokens so far.
+        text: what has been shown.
+        stopped: whether the stop text came; it is not part of the text.
+    """
+
+    def __init__(self, decode: Callable[[tuple[int, ...]], str], stop: str) -> None:
+        self.ids: list[int] = []
+        self.text = ""
+        self.stopped = False
+        self._decode = decode
+        self._stop = stop
+
+    def push(self, token: int) -> str:
+        """Add a token; return the text that can be shown now, often empty."""
+        self.ids.append(token)
+        whole = self._decode(tuple(self.ids)).lstrip()
+        end = whole.find(self._stop)
+        self.stopped = end >= 0
+        return self._show(whole[:end] if self.stopped else self._settled(whole))
+
+    def rest(self) -> str:
+        """Return what was held back, once nothing more comes."""
+        if self.stopped:
+            return ""
+        return self._show(self._decode(tuple(self.ids)).lstrip().rstrip("\ufffd"))
+
+    def _show(self, settled: str) -> str:
+        settled = settled.rstrip()
+        piece = settled[len(self.text) :]
+        self.text += piece
+        return piece
+
+    def _settled(self, whole: str) -> str:
+        # An unfinished character decodes to U+FFFD until its last byte is there.
+        whole = whole.rstrip("\ufffd")
+        for length in range(min(len(self._stop) - 1, len(whole)), 0, -1):
+            if whole.endswith(self._stop[:length]):
+                return whole[:-length]
+        return whole

@@ -166,7 +166,7 @@ class Engine:
             if token in stop:
                 return
             yield token
-            if count == sampling.max_tokens or position >= self._window:
+            if count == sampling.max_tokens or position >= self.window:
                 return
             with self._lock, torch.inference_mode():
                 logits = self._run((token,), position, state.cache)
@@ -179,15 +179,16 @@ class Engine:
                 self.cache.put(segment, kv)
 
     @property
-    def _window(self) -> int:
+    def window(self) -> int:
+        """Positions that a prompt and its answer may take."""
         window = int(self.model.config.max_position_embeddings)
         sliding = getattr(self.model.config, "sliding_window", None)
         return min(window, int(sliding)) if sliding else window
 
     def _check_window(self, end: int) -> None:
-        if end > self._window:
+        if end > self.window:
             raise UnsupportedModelError(
-                f"the prompt reaches position {end}, the model's window ends at {self._window}: "
+                f"the prompt reaches position {end}, the model's window ends at {self.window}: "
                 "lower top_k, or use a model with a longer window"
             )
 

@@ -14,21 +14,26 @@ REMEMBERED = 65_536
 INDENTED = re.compile(r"(^|\n)[ \t]+\S")
 
 PREFIX = """\
-Answer the question from the text, in one short sentence.
-
 Title: Great Barrier Reef
 Text: The Great Barrier Reef lies in the Coral Sea, off the coast of Queensland, Australia. \
 It stretches for over 2,300 kilometres and can be seen from outer space.
 
 Question: How long is the Great Barrier Reef?
-Answer: The Great Barrier Reef stretches for over 2,300 kilometres.
+Answer: over 2,300 kilometres
 
 Title: Bread > Leavening
 Text: Yeast ferments some of the sugars in the dough and produces carbon dioxide. \
 The gas forms bubbles, which make the dough rise.
 
 Question: Why does dough rise?
-Answer: Yeast produces carbon dioxide, whose bubbles make the dough rise.
+Answer: yeast produces carbon dioxide
+
+Title: Chess > Castling
+Text: Castling moves the king two squares toward a rook. \
+It is not allowed if the king is in check, or if either piece has moved before.
+
+Question: When is castling not allowed?
+Answer: if the king is in check, or if either piece has moved before
 
 """
 
@@ -37,8 +42,8 @@ Answer: Yeast produces carbon dioxide, whose bubbles make the dough rise.
 class PromptTemplate:
     """The text around passages and question: `[prefix][passage]*[question]`.
 
-    A raw completion with worked examples, since that is what small models do best: the default
-    135M model answers 18 % of SQuAD exactly with it and 7 % in its own chat format.
+    A raw completion with worked examples whose answers are short, since that is what small models
+    do best: with answers in whole sentences the default model's F1 on SQuAD is half as high.
 
     Attributes:
         prefix: instructions and examples, shared by every request and visible to every passage.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import math
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from rag.errors import ModelNotFoundError
+from rag.models.fingerprint import file_sha
 from rag.models.quiet import quiet_libraries
 from rag.models.resolve import ENCODERS, resolve_model
 
@@ -167,23 +167,11 @@ def encoder_fingerprint(folder: Path) -> str:
     weights = sorted(folder.rglob("*.safetensors"))
     if not weights:
         raise ModelNotFoundError(f"{folder} holds no .safetensors weights, so it is no encoder")
-    parts = {str(path.relative_to(folder)): _file_sha(path) for path in weights}
+    parts = {str(path.relative_to(folder)): file_sha(path) for path in weights}
     for path in [*folder.glob("[0-9]*_*/config.json"), folder / "sentence_bert_config.json"]:
         if path.exists():
             parts[str(path.relative_to(folder))] = json.loads(path.read_bytes())
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _file_sha(path: Path) -> str:
-    """Return a file's SHA-256 in hex, read again only once the file has changed."""
-    about = path.stat()
-    return _sha(path, about.st_mtime_ns, about.st_size)
-
-
-@functools.lru_cache(maxsize=64)
-def _sha(path: Path, changed_ns: int, size: int) -> str:  # noqa: ARG001 (part of the cache's key)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 
 from rag.errors import ModelNotFoundError
+from rag.models.fingerprint import fingerprint
 from rag.models.gguf import converted
 from rag.models.quiet import quiet_libraries
 from rag.models.resolve import LANGUAGE_MODELS, resolve_model
-from rag.models.user_cache import user_cache
 from rag.records import ModelIdentity
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
+# Settings of a configuration that say where it came from, not what the model computes.
+DESCRIPTIVE = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures"}
 DtypeName = Literal["auto", "float32", "bfloat16", "float16", "float64"]
 
 
@@ -73,65 +71,27 @@ def load_language_model(
     )
     chosen = best_dtype(where) if dtype == "auto" else getattr(torch, dtype)
     options = {"local_files_only": True, "trust_remote_code": False}
-    with quiet_libraries():
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=chosen, use_safetensors=True, **options
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+    try:
+        with quiet_libraries():
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=chosen, use_safetensors=True, **options
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+    except OSError as error:
+        raise ModelNotFoundError(
+            f"{name!r} is {folder}, which cannot be loaded: {error}"
+        ) from error
     model.to(where).eval()
     return LoadedModel(model, tokenizer, identify(name, model, folder, chosen))
 
 
 def identify(name: str, model: Any, folder: Path, dtype: torch.dtype) -> ModelIdentity:
     """Return what the model's KV depends on, hashing the weight and tokenizer files."""
-    config = model.config
-    shape = {
-        key: getattr(config, key, None)
-        for key in (
-            "model_type",
-            "rope_parameters",
-            "hidden_size",
-            "num_hidden_layers",
-            "num_attention_heads",
-            "num_key_value_heads",
-            "head_dim",
-            "rms_norm_eps",
-            "sliding_window",
-        )
-    }
+    settings = {k: v for k, v in model.config.to_dict().items() if k not in DESCRIPTIVE}
     return ModelIdentity(
         name=name,
         weights=fingerprint(folder.glob("*.safetensors")),
-        rope=json.dumps(shape, sort_keys=True, default=str),
+        config=json.dumps(settings, sort_keys=True, default=str),
         dtype=f"{str(dtype).removeprefix('torch.')}/{model.device.type}",
         tokenizer=fingerprint(folder.glob("tokenizer*")),
     )
-
-
-def fingerprint(files: Iterable[Path]) -> str:
-    """Return one SHA-256 over the content of files, by name order.
-
-    Hashes are remembered in the user's cache by path, size and modification time, since hashing
-    gigabytes at every start would cost more than loading them.
-    """
-    memory = user_cache() / "fingerprints.json"
-    try:
-        known: dict[str, str] = json.loads(memory.read_text())
-    except (OSError, ValueError):
-        known = {}
-    total = hashlib.sha256()
-    fresh = False
-    for path in sorted(files, key=lambda file: file.name):
-        stat = path.stat()
-        label = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
-        if label not in known:
-            with path.open("rb") as file:
-                known[label] = hashlib.file_digest(file, "sha256").hexdigest()
-            fresh = True
-        total.update(f"{path.name}:{known[label]}\n".encode())
-    if fresh:
-        from rag.files import write_atomically
-
-        content = json.dumps(known, indent=1).encode()
-        write_atomically(memory, lambda file: file.write(content))
-    return total.hexdigest()

@@ -44,7 +44,7 @@ def number(n):
 def key_by_definition(segment, codec):
     m = segment.model
     data = b"dovetail-kv" + number(1)
-    for text in (codec, m.weights, m.rope, m.dtype, m.tokenizer, m.adapter, segment.role):
+    for text in (codec, m.weights, m.config, m.dtype, m.tokenizer, m.adapter, segment.role):
         data += number(len(text.encode())) + text.encode()
     data += number(len(segment.token_ids)) + b"".join(map(number, segment.token_ids))
     data += number(len(segment.parents))
@@ -95,8 +95,8 @@ def test_two_segments_share_a_key_only_if_they_are_equal(a, b):
 
 
 def test_parts_cannot_slide_into_each_other():
-    one = replace(PASSAGE, model=replace(MODEL, weights="ab", rope="c"))
-    two = replace(PASSAGE, model=replace(MODEL, weights="a", rope="bc"))
+    one = replace(PASSAGE, model=replace(MODEL, weights="ab", config="c"))
+    two = replace(PASSAGE, model=replace(MODEL, weights="a", config="bc"))
     assert segment_key(one, "raw") != segment_key(two, "raw")
 
 

@@ -60,7 +60,7 @@ def test_a_segment_misses_under_another_model_and_hits_under_another_name(toy):
     store = KVStore(None)
     stored = toy.segment(1, document="d")
     store.put(stored, toy.kv(stored))
-    for field in ("weights", "rope", "tokenizer", "adapter"):
+    for field in ("weights", "config", "tokenizer", "adapter"):
         other = replace(stored, model=replace(stored.model, **{field: "another"}))
         assert store.get(other).reason == "absent"
     assert store.get(replace(stored, role="prefix")).reason == "absent"

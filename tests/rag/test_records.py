@@ -1,5 +1,7 @@
 """Records: spans, selections that never edit text, and inputs that are refused."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,7 +74,7 @@ def test_the_text_of_a_selection_is_its_kept_sentences_byte_for_byte(made):
     assert [r for r, stays in enumerate(kept) if stays] == list(chosen.kept_rows)
     assert 0.0 <= chosen.keep_ratio <= 1.0
     spans = chosen.spans
-    assert all(a.end < b.start for a, b in zip(spans, spans[1:], strict=False) if len(a) and len(b))
+    assert all(a.end < b.start for a, b in pairwise(spans) if len(a) and len(b))
 
 
 @given(selections())

@@ -1,0 +1,358 @@
+"""Generation on cached passages: exactness, accounting, streaming, and what is not read."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+
+from kvstore.store import KVStore
+from rag.errors import UnsupportedModelError
+from rag.generation.cached import GenerateCached
+from rag.generation.decoding import Sampling
+from rag.generation.engine import Engine
+from rag.generation.plan import ContextWeights
+from rag.generation.prompt import PromptEncoder, PromptTemplate
+from rag.protocols import Lookup
+from rag.records import (
+    Answer,
+    CacheUse,
+    ModelIdentity,
+    Passage,
+    Query,
+    Selection,
+    SentenceScore,
+    Span,
+    TokenUse,
+    text_sha,
+)
+
+TEMPLATE = PromptTemplate(
+    prefix="Answer.\n\n", header="# {title}:", closing="\n\n", question="Q: {question}\nA:"
+)
+QUERY = Query("What is lazy?")
+NEUTRAL = ContextWeights()
+EOS = 2
+
+
+class DictCache:
+    """The plainest PassageCache: a dictionary."""
+
+    def __init__(self):
+        self.kept = {}
+
+    def get(self, segment):
+        kv = self.kept.get(segment)
+        return Lookup(None, "absent") if kv is None else Lookup(kv, "hit (ram)", kv.nbytes)
+
+    def put(self, segment, kv):
+        self.kept[segment] = kv
+        return True
+
+
+class Scripted(Engine):
+    """An engine that reads as ever, and then says what it is told."""
+
+    script = ()
+
+    def decode(self, state, sampling, stop):
+        for token in itertools.islice(self.script, sampling.max_tokens):
+            if token in stop:
+                return
+            yield token
+
+
+class Untouchable(Engine):
+    """An engine that fails as soon as it is asked anything."""
+
+    def prefill(self, plan):
+        raise AssertionError("the model was asked")
+
+    def _self_test(self):
+        pass
+
+
+class Monotone(Sampling):
+    """Sampling that always chooses the same token, a letter."""
+
+    def choose(self, logits, generator):
+        return 70
+
+
+def passage_of(name, *pieces, kept=None, document="d"):
+    spans, start = [], 0
+    for piece in pieces:
+        spans.append(Span(start, start + len(piece)))
+        start += len(piece)
+    text = "".join(pieces)
+    passage = Passage(name, document, text, Span(0, start), tuple(spans), title=name)
+    if kept is None:
+        return passage
+    scores = tuple(SentenceScore(s, 0.5, kept=row in kept) for row, s in enumerate(spans))
+    return replace(passage, kept=Selection(name, text_sha(text), scores, "test"))
+
+
+def pieces_of(name):
+    return f"The {name} checks. ", f"A {name} is lazy. ", f"No {name} returns."
+
+
+PASSAGES = [passage_of(name, *pieces_of(name)) for name in ("yield", "assert", "program")]
+
+
+@pytest.fixture
+def generator(tiny_model, tiny_tokenizer):
+    """Return a function that makes a generator over a tiny model, by default on a dict cache."""
+
+    def build(cache=None, *, kind=Engine, dtype=torch.float32, template=TEMPLATE, **options):
+        name = str(dtype).removeprefix("torch.")
+        identity = ModelIdentity("tiny", "weights", "rope", name, "tokenizer")
+        engine = kind(tiny_model(dtype=dtype), identity, DictCache() if cache is None else cache)
+        return GenerateCached(engine, PromptEncoder(tiny_tokenizer, identity, template), **options)
+
+    return build
+
+
+@pytest.fixture
+def saying(generator, tiny_tokenizer):
+    """Return a function: text or token ids -> (pieces, answer) of a model that says just that."""
+
+    def say(script, **options):
+        made = generator(kind=Scripted, **options)
+        made.engine.script = (
+            tiny_tokenizer(script, add_special_tokens=False)["input_ids"]
+            if isinstance(script, str)
+            else script
+        )
+        *pieces, answer = made.stream(QUERY, PASSAGES)
+        assert all(isinstance(piece, str) for piece in pieces)
+        assert isinstance(answer, Answer)
+        return pieces, answer
+
+    return say
+
+
+def greedy(made, passages):
+    """Prompt logits and the tokens of a greedy answer."""
+    state = made.engine.prefill(made.plan(QUERY, passages))
+    ids = list(made.engine.decode(state, Sampling(max_tokens=24), frozenset()))
+    return state.logits, ids
+
+
+def test_one_passage_with_neutral_weights_answers_as_sequential_does(generator):
+    ape = generator(weights=NEUTRAL)
+    sequential = ape.with_mode("sequential")
+    logits, ids = greedy(ape, PASSAGES[:1])
+    theirs, their_ids = greedy(sequential, PASSAGES[:1])
+    assert (logits - theirs).abs().max() < 1e-5
+    assert ids == their_ids
+    a, b = ape(QUERY, PASSAGES[:1]), sequential(QUERY, PASSAGES[:1])
+    assert (a.text, a.prompt, a.tokens.prompt) == (b.text, b.prompt, b.tokens.prompt)
+    assert (a.mode, b.mode) == ("ape", "sequential")
+
+
+def test_two_passages_or_other_weights_are_no_sequential_prefill(generator):
+    neutral, sharp = generator(weights=NEUTRAL), generator(weights=ContextWeights(0.5, 0.5))
+    one, two = PASSAGES[:1], PASSAGES[:2]
+    sequential = neutral.with_mode("sequential")
+    assert (greedy(neutral, two)[0] - greedy(sequential, two)[0]).abs().max() > 1e-3
+    assert (greedy(sharp, one)[0] - greedy(sequential, one)[0]).abs().max() > 1e-3
+
+
+def test_the_prompt_is_prefix_passages_question_and_sequential_puts_the_best_last(generator):
+    made = generator()
+    texts = [f"# {p.title}: {p.text}\n\n" for p in PASSAGES]
+    question = "Q: What is lazy?\nA:"
+    assert made(QUERY, PASSAGES).prompt == "".join(["Answer.\n\n", *texts, question])
+    sequential = made.with_mode("sequential")(QUERY, PASSAGES)
+    assert sequential.prompt == "".join(["Answer.\n\n", *reversed(texts), question])
+
+
+def test_tokens_are_cached_or_prefilled_and_sum_to_the_prompt(generator, tiny_tokenizer):
+    made = generator(sampling=Sampling(max_tokens=5))
+    used = made(QUERY, PASSAGES).tokens
+    question = len(made.prompt.question(QUERY))
+    assert used.prefilled == question
+    assert used.prompt == used.cached + used.prefilled
+    assert used.cached == made.plan(QUERY, PASSAGES).cached_tokens
+    everything = made.with_mode("sequential")(QUERY, PASSAGES)
+    assert everything.tokens.prompt == everything.tokens.prefilled == used.prompt
+    assert everything.tokens.cached == 0
+    assert everything.cache == CacheUse()
+
+
+def test_pruned_sentences_are_not_read_in_either_mode(generator):
+    pruned = passage_of("yield", *pieces_of("yield"), kept={1})
+    made = generator()
+    for mode in ("ape", "sequential"):
+        answer = made.with_mode(mode)(QUERY, [pruned])
+        assert answer.prompt == "Answer.\n\n# yield: A yield is lazy.\n\nQ: What is lazy?\nA:"
+        assert answer.passages == (pruned,)
+        whole = made.with_mode(mode)(QUERY, PASSAGES[:1])
+        assert answer.tokens.prompt < whole.tokens.prompt
+
+
+def test_a_passage_without_a_kept_sentence_is_not_read(generator):
+    gone = passage_of("assert", *pieces_of("assert"), kept=set())
+    made = generator()
+    answer = made(QUERY, [PASSAGES[0], gone])
+    alone = made(QUERY, PASSAGES[:1])
+    assert answer.passages == (PASSAGES[0], gone)
+    assert (answer.prompt, answer.text, answer.tokens) == (alone.prompt, alone.text, alone.tokens)
+    assert "assert" not in answer.cache.reasons
+
+
+@pytest.mark.parametrize("mode", ["ape", "sequential"])
+@pytest.mark.parametrize("passages", [[], [passage_of("p", "One. ", kept=set())]])
+def test_with_nothing_to_read_the_model_is_not_asked(generator, mode, passages):
+    made = generator(kind=Untouchable, mode=mode)
+    (answer,) = made.stream(QUERY, passages)
+    assert answer.abstained
+    assert (answer.text, answer.passages, answer.citations) == ("", tuple(passages), ())
+    assert answer.tokens == TokenUse(0, 0, 0, 0)
+    assert (answer.mode, answer.model) == (mode, "tiny")
+    assert set(answer.timings_ms) == {"kv", "ttft", "decode"}
+
+
+def test_what_missed_is_stored_after_the_answer_and_hits_next_time(generator):
+    cache = DictCache()
+    stream = generator(cache).stream(QUERY, PASSAGES)
+    next(stream)
+    assert cache.kept == {}
+    first = list(stream)[-1]
+    assert (first.cache.hits, first.cache.misses, first.cache.bytes) == (0, 4, 0)
+    assert set(first.cache.reasons) == {"prefix", "yield", "assert", "program"}
+    assert len(cache.kept) == 4
+    again = generator(cache)(QUERY, PASSAGES)
+    assert (again.cache.hits, again.cache.misses) == (4, 0)
+    assert again.cache.bytes == sum(kv.nbytes for kv in cache.kept.values())
+    assert again.text == first.text
+
+
+def test_a_pruned_passage_reads_what_the_whole_one_stored(generator):
+    cache = DictCache()
+    generator(cache)(QUERY, PASSAGES[:1])
+    answer = generator(cache)(QUERY, [passage_of("yield", *pieces_of("yield"), kept={0, 2})])
+    assert (answer.cache.hits, answer.cache.misses) == (2, 0)
+
+
+def test_another_precision_never_reads_the_same_store(generator, tmp_path):
+    with KVStore(tmp_path) as store:
+        generator(store)(QUERY, PASSAGES)
+        assert generator(store)(QUERY, PASSAGES).cache.misses == 0
+        other = generator(store, dtype=torch.bfloat16)(QUERY, PASSAGES)
+        assert (other.cache.hits, other.cache.misses) == (0, 4)
+        assert other.text == generator(dtype=torch.bfloat16)(QUERY, PASSAGES).text
+        assert generator(store)(QUERY, PASSAGES).cache.misses == 0
+
+
+def test_pieces_make_up_the_answer(saying):
+    pieces, answer = saying("A yield is lazy.")
+    assert "".join(pieces) == answer.text == "A yield is lazy."
+    assert len(pieces) > 3
+
+
+def test_a_character_is_shown_when_its_last_byte_is_there(saying):
+    said = "Zoë 日本 👩‍👩‍👧 é!"
+    pieces, answer = saying(said)
+    assert "".join(pieces) == answer.text == said
+    assert "\ufffd" not in "".join(pieces)
+
+
+def test_an_unfinished_character_at_the_end_is_left_out(saying, tiny_tokenizer):
+    ids = tiny_tokenizer("yes 日", add_special_tokens=False)["input_ids"]
+    pieces, answer = saying(ids[:-1])
+    assert "".join(pieces).rstrip() == answer.text == "yes"
+
+
+def test_the_answer_ends_before_the_stop_text(saying):
+    pieces, answer = saying("A yield is lazy.\nQ: What next?\nA: nothing")
+    assert "".join(pieces) == answer.text == "A yield is lazy."
+    assert answer.finish == "stop"
+    assert answer.tokens.generated < len("A yield is lazy.\nQ:")
+
+
+def test_white_space_around_the_answer_is_no_part_of_it(saying):
+    pieces, answer = saying(" A yield. \n")
+    assert answer.text == "A yield."
+    assert "".join(pieces).rstrip() == answer.text
+
+
+def test_a_stop_text_of_several_tokens_is_not_shown_in_part(saying):
+    pieces, answer = saying("A yield.###more", template=replace(TEMPLATE, stop="###"))
+    assert answer.text == "A yield."
+    assert "".join(pieces) == answer.text
+
+
+def test_the_end_of_sequence_ends_the_answer(saying, tiny_tokenizer):
+    ids = tiny_tokenizer("lazy", add_special_tokens=False)["input_ids"]
+    pieces, answer = saying([*ids, EOS, *ids])
+    assert "".join(pieces) == answer.text == "lazy"
+    assert (answer.finish, answer.tokens.generated) == ("stop", len(ids))
+
+
+def test_an_answer_may_be_empty(saying):
+    pieces, answer = saying([EOS])
+    assert ("".join(pieces), answer.text) == ("", "")
+    assert (answer.finish, answer.tokens.generated, answer.abstained) == ("stop", 0, True)
+    assert answer.timings_ms["ttft"] > 0
+    assert answer.cache.misses == 4
+
+
+def test_no_more_than_max_tokens_are_generated(saying):
+    _, answer = saying("A yield is lazy.", sampling=Sampling(max_tokens=3))
+    assert (answer.finish, answer.tokens.generated) == ("length", 3)
+    assert "A yield is lazy.".startswith(answer.text)
+
+
+def test_an_answer_that_the_window_cuts_short_says_so(generator):
+    made = generator(sampling=Monotone(max_tokens=10_000))
+    end = made.plan(QUERY, PASSAGES).last_position + 1
+    made.engine.model.config.max_position_embeddings = end + 3
+    answer = made(QUERY, PASSAGES)
+    assert answer.tokens.generated == 4
+    assert answer.finish == "length"
+
+
+def test_what_supports_the_answer_is_cited(saying):
+    _, answer = saying("A yield is lazy. Zebras graze.")
+    (citation,) = answer.citations
+    assert citation.passage_id == "yield"
+    assert PASSAGES[0].text[citation.start : citation.end] == "A yield is lazy."
+    assert [span.of(answer.text) for span in answer.unsupported] == ["Zebras graze."]
+    assert not answer.abstained
+
+
+def test_times_add_up(generator):
+    times = generator()(QUERY, PASSAGES).timings_ms
+    assert set(times) == {"kv", "ttft", "decode"}
+    assert 0 < times["kv"] <= times["ttft"]
+    assert times["decode"] >= 0
+
+
+def test_calling_gives_the_answer_that_streaming_ends_with(generator):
+    made = generator(sampling=Sampling(temperature=1.0, seed=3))
+    called, streamed = made(QUERY, PASSAGES), list(made.stream(QUERY, PASSAGES))[-1]
+    assert (called.text, called.tokens, called.prompt) == (
+        streamed.text, streamed.tokens, streamed.prompt,
+    )  # fmt: skip
+
+
+def test_a_prompt_past_the_window_is_refused(generator):
+    long = passage_of("long", "word " * 600)
+    for mode in ("ape", "sequential"):
+        with pytest.raises(UnsupportedModelError, match="window ends at 512"):
+            generator(mode=mode)(QUERY, [long])
+
+
+def test_an_unknown_mode_is_refused(generator):
+    with pytest.raises(ValueError, match="mode must be one of sequential, ape, got 'graph'"):
+        generator(mode="graph")
+    with pytest.raises(ValueError, match="got 'full'"):
+        generator().with_mode("full")
+
+
+def test_a_prompt_of_another_model_is_refused(generator):
+    made = generator()
+    foreign = PromptEncoder(made.prompt.tokenizer, replace(made.prompt.identity, weights="other"))
+    with pytest.raises(ValueError, match="engine and prompt must belong to the same model"):
+        replace(made, prompt=foreign)
