@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from pipelines.answering import AnsweringSession
 
 QUESTIONS = (
-    "Which exception is raised when a name is not found?",
-    "When are default parameter values evaluated?",
-    "Where may an await expression be used?",
+    "How are dictionaries ordered?",
+    "Where can await expressions be used?",
+    "What exception is raised when an attribute is not found?",
 )
 REPEATS = 5
 

@@ -7,7 +7,6 @@ asked to write `[1]`. What it said is matched to what it read.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -45,10 +44,10 @@ class SupportMatcher:
     """Finds the kept sentence that supports an answer sentence best.
 
     Support is `lexical_weight * covered + (1 - lexical_weight) * cosine`, in [0, 1]. `covered` is
-    the smaller of two shares that the passage sentence (with its passage's title) holds, rarer
-    terms weighing more: of the answer sentence's terms, and of those that the question does not
-    have already. `cosine` compares embeddings of "question answer" with the passage sentence. A
-    sentence that lacks a number of the answer supports nothing.
+    the smaller of two shares that the passage sentence (with its passage's title) holds: of the
+    answer sentence's terms, and of those that the question does not have already. `cosine` compares
+    embeddings of "question answer" with the passage sentence. A sentence that lacks a number of the
+    answer supports nothing.
 
     Attributes:
         encoder: for the cosine; None matches by terms alone.
@@ -124,15 +123,8 @@ class SupportMatcher:
             set(terms(text)) | set(terms(passage.title))
             for (passage, _), text in zip(evidence, texts, strict=True)
         ]
-        seen = Counter(term for bag in bags for term in bag)
-        rarity = {term: 1.0 / (1.0 + count) for term, count in seen.items()}
         asked = set(terms(query.text))
         cosine = self._cosines(query, sentences, texts)
-
-        def share(words: set[str], bag: set[str]) -> float:
-            total = sum(rarity.get(word, 1.0) for word in words)
-            return sum(rarity[word] for word in words & bag) / total
-
         table = []
         for row, sentence in enumerate(sentences):
             words = set(query_terms(sentence))
@@ -143,7 +135,7 @@ class SupportMatcher:
                 if not words or not figures <= set(NUMBER.findall(texts[column])):
                     scores.append(0.0)
                     continue
-                covered = min(share(words, bag), share(fresh, bag))
+                covered = min(len(part & bag) / len(part) for part in (words, fresh))
                 if cosine is None:
                     scores.append(covered)
                 else:

@@ -71,10 +71,9 @@ def test_support_grows_with_the_share_of_terms_that_are_found():
     def support(answer):
         return match(QUERY, answer, [SYDNEY]).citations[0].score
 
-    full = support("Granite pylons.")
-    part = support("Granite walls and towers.")
-    assert full > part > support("Zebras graze quietly.")
-    assert full == pytest.approx(1.0)
+    assert support("Granite pylons.") == pytest.approx(1.0)
+    assert support("Granite pylons.") > support("Granite walls and towers.")
+    assert match(QUERY, "Zebras graze quietly.", [SYDNEY]).abstained
 
 
 def test_what_nothing_supports_is_reported_where_it_stands(match):

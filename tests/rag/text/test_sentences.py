@@ -178,12 +178,16 @@ def test_a_paragraph_is_cut_the_same_whatever_comes_after_a_blank_line(text):
 @pytest.mark.parametrize(
     "unit", ["x", "ab ", ".", ". ", "A. ", "- a\n", "```\n", "`", '."', "a)", "[a]", "    ", "!\n"]
 )
+@pytest.mark.slow
 def test_takes_time_linear_in_the_text(unit):
     def seconds(size):
         text = unit * (size // len(unit))
-        begin = time.process_time()
-        split_sentences(text)
-        return time.process_time() - begin
+        runs = []
+        for _ in range(3):
+            begin = time.process_time()
+            split_sentences(text)
+            runs.append(time.process_time() - begin)
+        return min(runs)
 
     # Ten times the text: ten times the time, or a hundred if some rule rescans it.
     assert seconds(200_000) < 40 * max(seconds(20_000), 0.005)
