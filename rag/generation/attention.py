@@ -46,8 +46,9 @@ class LayerKeys:
     """What a segment cache hands to the attention function in place of one layer's keys.
 
     Attributes:
-        groups: prefix and context, fully visible to every query.
-        tail_keys: (kv_heads, tokens, head_dim): this request's own tokens, new ones last; causal.
+        groups: cached context, fully visible to every query.
+        tail_keys: (kv_heads, tokens, head_dim): the prefix and this request's own tokens, new ones
+            last; causal.
         tail_values: the same shape.
         scratch: buffers that the layers of one forward pass share.
     """

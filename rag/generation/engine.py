@@ -148,9 +148,10 @@ class Engine:
             self._check_window(plan.last_position + 1)
             started = time.perf_counter()
             reading = _Reading()
+            prefix = None if plan.prefix is None else self._place(plan.prefix, reading)
             groups = self._groups(plan, reading)
+            cache = SegmentCache(groups, self._scratch, prefix)
             kv_ms = (time.perf_counter() - started) * 1e3
-            cache = SegmentCache(groups, self._scratch)
             logits = self._run(plan.prefill, plan.prefill_start, cache)
             return Prefilled(
                 logits, cache, plan.last_position + 1, reading.use(), kv_ms, tuple(reading.fresh)
@@ -209,10 +210,6 @@ class Engine:
 
     def _groups(self, plan: EncodingPlan, reading: _Reading) -> list[list[Group]]:
         groups: list[list[Group]] = [[] for _ in range(self.layers)]
-        if plan.prefix is not None:
-            keys, values = self._place(plan.prefix, reading)
-            for layer, of_layer in enumerate(groups):
-                of_layer.append(Group(keys[layer], values[layer]))
         if plan.context:
             keys, values = self._arena(plan.context, reading)
             weights = plan.weights
@@ -298,18 +295,17 @@ class Engine:
         self._check_window(segment.start + len(segment))
         if len(segment.parents) > 1:
             raise ValueError(f"segment {segment.name!r} has {len(segment.parents)} parents, not 1")
-        groups: list[list[Group]] = [[] for _ in range(self.layers)]
+        prefix = None
         for parent in segment.parents:
-            keys, values = self._place(PlacedRows(parent, 0), reading)
-            groups = [[Group(keys[n], values[n])] for n in range(self.layers)]
-        cache = SegmentCache(groups, self._scratch)
+            prefix = self._place(PlacedRows(parent, 0), reading)
+        cache = SegmentCache([[] for _ in range(self.layers)], self._scratch, prefix)
         with self._rotary.capture() as captured:
             chunks = []
             for at in range(0, len(segment), PREFILL_CHUNK):
                 self._run(segment.token_ids[at : at + PREFILL_CHUNK], segment.start + at, cache)
                 chunks.append(torch.stack(captured))
                 captured.clear()
-        return SegmentKV(torch.cat(chunks, 1), cache.tail_values().contiguous())
+        return SegmentKV(torch.cat(chunks, 1), cache.own_values().contiguous())
 
     @torch.inference_mode()
     def _self_test(self) -> None:
@@ -346,7 +342,7 @@ class Engine:
         reference = own.logits[0, -1].to(logits.dtype)
         error = float((logits - reference).abs().max() / reference.abs().max().clamp(min=1e-6))
         limit = 1e-4 if self.model.dtype in (torch.float32, torch.float64) else 0.1
-        same_keys = torch.equal(rotated, cached.tail_keys().transpose(1, 2))
+        same_keys = torch.equal(rotated, cached.own_keys().transpose(1, 2))
         if error > limit or not same_keys:
             raise UnsupportedModelError(
                 f"{self.identity.name}: cached segments do not reproduce the model's own forward "

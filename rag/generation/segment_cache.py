@@ -17,29 +17,38 @@ if TYPE_CHECKING:
 class SegmentLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is not typed here
     """One layer: fixed groups of stored keys, and a tail that this request appends to.
 
-    The tail lives in one buffer that doubles when it is full, so a decoded token copies nothing.
+    The tail begins with a copy of the prefix, if there is one: prefix and tail share a softmax. It
+    lives in one buffer that doubles when it is full, so a decoded token copies nothing.
 
     Attributes:
         groups: stored keys; never written.
-        length: tokens in the tail.
+        length: tokens in the tail, those of the prefix included.
     """
 
     is_sliding = False
 
-    def __init__(self, groups: Sequence[Group], scratch: Scratch) -> None:
+    def __init__(
+        self, groups: Sequence[Group], scratch: Scratch, prefix: tuple[Tensor, Tensor] | None
+    ) -> None:
         super().__init__()
         self.groups = tuple(groups)
         self.length = 0
         self._scratch = scratch
+        self._prefix = prefix
         self._keys: Tensor | None = None
         self._values: Tensor | None = None
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Make room for the first tokens and some more."""
-        room = max(64, 2 * key_states.shape[-2])
+        """Make room for the prefix, the first tokens and some more."""
+        prefix = 0 if self._prefix is None else self._prefix[0].shape[1]
+        room = prefix + max(64, 2 * key_states.shape[-2])
         heads, dim = key_states.shape[1], key_states.shape[-1]
         self._keys = key_states.new_empty(heads, room, dim)
         self._values = value_states.new_empty(heads, room, value_states.shape[-1])
+        if self._prefix is not None:
+            self._keys[:, :prefix] = self._prefix[0]
+            self._values[:, :prefix] = self._prefix[1]
+            self.length = prefix
         self.is_initialized = True
 
     def update(
@@ -66,16 +75,12 @@ class SegmentLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is no
         return LayerKeys(self.groups, *tail, self._scratch), None
 
     @property
-    def tail_values(self) -> Tensor:
-        """Values of this request's own tokens: (kv_heads, tokens, head_dim)."""
-        assert self._values is not None
-        return self._values[:, : self.length]
-
-    @property
-    def tail_keys(self) -> Tensor:
-        """Rotated keys of this request's own tokens: (kv_heads, tokens, head_dim)."""
+    def own(self) -> tuple[Tensor, Tensor]:
+        """Rotated keys and values of this request's own tokens: (kv_heads, tokens, head_dim)."""
         assert self._keys is not None
-        return self._keys[:, : self.length]
+        assert self._values is not None
+        start = 0 if self._prefix is None else self._prefix[0].shape[1]
+        return self._keys[:, start : self.length], self._values[:, start : self.length]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Length and offset for mask construction, which is switched off."""
@@ -104,15 +109,29 @@ class SegmentCache(Cache):  # type: ignore[misc]  # transformers is not typed he
 
     layers: list[SegmentLayer]
 
-    def __init__(self, groups: Sequence[Sequence[Group]], scratch: Scratch | None = None) -> None:
-        """Hold `groups[layer]`; an empty sequence a layer means that only the tail is visible."""
-        scratch = scratch or Scratch()
-        super().__init__(layers=[SegmentLayer(layer, scratch) for layer in groups])
+    def __init__(
+        self,
+        groups: Sequence[Sequence[Group]],
+        scratch: Scratch,
+        prefix: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
+        """Hold stored keys for one request.
 
-    def tail_values(self) -> Tensor:
-        """Values of the tail of all layers: (layers, tokens, kv_heads, head_dim)."""
-        return torch.stack([layer.tail_values for layer in self.layers]).transpose(1, 2)
+        Args:
+            groups: for each layer its groups; none means that only prefix and tail are visible.
+            scratch: buffers for the attention function.
+            prefix: keys and values, (layers, kv_heads, tokens, head_dim), at positions from 0.
+        """
+        layers = []
+        for number, of_layer in enumerate(groups):
+            start = None if prefix is None else (prefix[0][number], prefix[1][number])
+            layers.append(SegmentLayer(of_layer, scratch, start))
+        super().__init__(layers=layers)
 
-    def tail_keys(self) -> Tensor:
-        """Rotated keys of the tail of all layers: (layers, tokens, kv_heads, head_dim)."""
-        return torch.stack([layer.tail_keys for layer in self.layers]).transpose(1, 2)
+    def own_values(self) -> Tensor:
+        """Values of the request's own tokens, all layers: (layers, tokens, kv_heads, head_dim)."""
+        return torch.stack([layer.own[1] for layer in self.layers]).transpose(1, 2)
+
+    def own_keys(self) -> Tensor:
+        """Rotated keys of the request's own tokens: (layers, tokens, kv_heads, head_dim)."""
+        return torch.stack([layer.own[0] for layer in self.layers]).transpose(1, 2)
