@@ -45,10 +45,9 @@ if TYPE_CHECKING:
 
 CONTEXTS = (512, 1024, 2048, 4096, 7900)
 QUESTION = (
-    "What happens to the names that were bound in the except clause when the statement ends, "
-    "and which exception is raised if they are used after it?"
+    "What happens to the name that was bound in the except clause when the statement ends, "
+    "and what if it is used?"
 )
-GB = 1e9
 
 
 def timed(work: Callable[[], Any], repeats: int, before: Callable[[], Any] = lambda: None) -> dict:
