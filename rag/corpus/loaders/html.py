@@ -113,8 +113,7 @@ class _Page:
         self._flush()
 
     def _children(self, element: Tag) -> None:
-        from bs4 import NavigableString, Tag
-        from bs4.element import PreformattedString
+        from bs4.element import NavigableString, PreformattedString, Tag
 
         for child in element.children:
             if isinstance(child, Tag):
