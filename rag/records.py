@@ -291,7 +291,10 @@ class CacheUse:
 
 @dataclass(frozen=True, slots=True)
 class TokenUse:
-    """Tokens of one answer; `prompt` is `cached` plus `prefilled`."""
+    """Tokens of one answer; `prompt` is `cached` plus `prefilled`.
+
+    What missed the cache and was encoded for this answer counts as prefilled.
+    """
 
     prompt: int
     cached: int

@@ -11,7 +11,7 @@ from rag.generation.citations import SupportMatcher
 from rag.generation.decoding import Sampling, TextStream
 from rag.generation.plan import ContextWeights, EncodingPlan, parallel_plan, sequential_plan
 from rag.generation.prompt import PromptEncoder, rows_of_sentences
-from rag.records import Answer, CacheUse, Passage, Query, TokenUse
+from rag.records import Answer, Passage, Query, TokenUse
 
 if TYPE_CHECKING:
     from rag.generation.engine import Engine, Prefilled
@@ -139,7 +139,12 @@ class GenerateCached:
         timings_ms: dict[str, float],
     ) -> Answer:
         found = self.support(query, shown.text, passages)
-        cached, generated = plan.cached_tokens, len(shown.ids)
+        total, generated = plan.cached_tokens + len(plan.prefill), len(shown.ids)
+        cached = sum(
+            len(placed)
+            for placed in (plan.prefix, *plan.context)
+            if placed is not None and state.use.reasons[placed.segment.name].startswith("hit")
+        )
         room = min(self.sampling.max_tokens, self.engine.window - state.position + 1)
         return Answer(
             text=shown.text,
@@ -147,8 +152,8 @@ class GenerateCached:
             citations=found.citations,
             unsupported=found.unsupported,
             abstained=found.abstained,
-            cache=state.use if cached else CacheUse(),
-            tokens=TokenUse(cached + len(plan.prefill), cached, len(plan.prefill), generated),
+            cache=state.use,
+            tokens=TokenUse(total, cached, total - cached, generated),
             timings_ms=timings_ms,
             mode=self.mode,
             model=self.engine.identity.name,
