@@ -114,7 +114,8 @@ def test_index_ask_ask_again_edit_index(tmp_path, capsys):
     assert first["passages"][0]["id"].startswith("notes/lighthouse.md")
     assert (first["kv"]["hits"], first["kv"]["misses"] > 1) == (0, True)
     assert "Lindqvist" in first["prompt"]
-    assert first["answer"]
+    assert "Lindqvist" in first["answer"]
+    assert first["citations"][0]["document"] == "notes/lighthouse.md"
     again = ask()
     assert (again["kv"]["misses"], again["kv"]["hits"]) == (0, first["kv"]["misses"])
     assert again["answer"] == first["answer"]
@@ -129,4 +130,5 @@ def test_index_ask_ask_again_edit_index(tmp_path, capsys):
     edited = ask()
     assert edited["kv"]["misses"] == 1
     assert "Brandvik" in edited["prompt"]
+    assert "Brandvik" in edited["answer"]
     assert "Lindqvist" not in edited["prompt"] + edited["answer"]
