@@ -45,3 +45,24 @@ def notes(tmp_path):
         text = " ".join(f"Sentence {n} is about {name}." for n in range(6))
         (folder / f"{name}.md").write_text(f"# About {name}\n\n{text}\n")
     return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tiny_model, tiny_tokenizer, tmp_path_factory):
+    """A folder with a tiny model, with room for the whole prompt, and its tokenizer."""
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny_model(max_position_embeddings=4096).save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def index(notes, encoder, monkeypatch, tmp_path):
+    """An index of three notes, and an encoder that is found by any name."""
+    from pipelines.indexing import build_index
+
+    monkeypatch.setenv("DOVETAIL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("pipelines.answering.load_encoder", lambda name, download: encoder)
+    folder = tmp_path / "notes.idx"
+    build_index([str(notes)], folder, encoder=encoder)
+    return folder

@@ -7,7 +7,6 @@ import pytest
 
 from kvstore.store import KVStore
 from pipelines.answering import Answering, AnsweringSession, AskOptions
-from pipelines.indexing import build_index
 from rag.errors import IndexFolderError, ModelNotFoundError
 from rag.generation.decoding import Sampling
 from rag.records import Answer, Query
@@ -16,23 +15,10 @@ from rag.tracing import Trace
 QUESTION = "What is about apples?"
 
 
-@pytest.fixture
-def index(notes, encoder, monkeypatch, tmp_path):
-    """An index of three notes, and an encoder that is found by any name."""
-    monkeypatch.setenv("DOVETAIL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("pipelines.answering.load_encoder", lambda name, download: encoder)
-    folder = tmp_path / "notes.idx"
-    build_index([str(notes)], folder, encoder=encoder)
-    return folder
-
-
 @pytest.fixture(scope="module")
-def options(tiny_model, tiny_tokenizer, tmp_path_factory):
-    """Options that name a tiny checkpoint with room for the whole prompt."""
-    folder = tmp_path_factory.mktemp("tiny")
-    tiny_model(max_position_embeddings=4096).save_pretrained(folder)
-    tiny_tokenizer.save_pretrained(folder)
-    return AskOptions(model=str(folder), dtype="float32", sampling=Sampling(max_tokens=8))
+def options(checkpoint):
+    """Options that name a tiny checkpoint."""
+    return AskOptions(model=str(checkpoint), dtype="float32", sampling=Sampling(max_tokens=8))
 
 
 def test_a_question_is_answered_from_the_passages_that_were_retrieved(index, options):

@@ -8,25 +8,6 @@ import pytest
 from kvstore.store import KVStore
 from pipelines.cli.main import main
 from pipelines.cli.model_arguments import size
-from pipelines.indexing import build_index
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tiny_model, tiny_tokenizer, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    tiny_model(max_position_embeddings=4096).save_pretrained(folder)
-    tiny_tokenizer.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def index(notes, encoder, monkeypatch, tmp_path):
-    """An index of three notes, and an encoder that is found by any name."""
-    monkeypatch.setenv("DOVETAIL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("pipelines.answering.load_encoder", lambda name, download: encoder)
-    folder = tmp_path / "notes.idx"
-    build_index([str(notes)], folder, encoder=encoder)
-    return folder
 
 
 @pytest.fixture
