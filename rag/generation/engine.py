@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -107,6 +108,7 @@ class Engine:
         self.layers = int(model.config.num_hidden_layers)
         self._rotary = Rotary(model)
         self._scratch = Scratch()
+        self._free_arenas: list[Scratch] = []
         self._placed: OrderedDict[tuple[Segment, int], tuple[Tensor, Tensor]] = OrderedDict()
         self._placed_budget = placed_bytes
         self._placed_bytes = 0
@@ -149,8 +151,11 @@ class Engine:
             started = time.perf_counter()
             reading = _Reading()
             prefix = None if plan.prefix is None else self._place(plan.prefix, reading)
-            groups = self._groups(plan, reading)
+            arena = self._free_arenas.pop() if self._free_arenas else Scratch()
+            groups = self._groups(plan, arena, reading)
             cache = SegmentCache(groups, self._scratch, prefix)
+            # The copies belong to this request until nobody can read its cache any more.
+            weakref.finalize(cache, self._free_arenas.append, arena)
             kv_ms = (time.perf_counter() - started) * 1e3
             logits = self._run(plan.prefill, plan.prefill_start, cache)
             return Prefilled(
@@ -208,10 +213,10 @@ class Engine:
         logits: Tensor = out.logits[0, -1]
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
-    def _groups(self, plan: EncodingPlan, reading: _Reading) -> list[list[Group]]:
+    def _groups(self, plan: EncodingPlan, arena: Scratch, reading: _Reading) -> list[list[Group]]:
         groups: list[list[Group]] = [[] for _ in range(self.layers)]
         if plan.context:
-            keys, values = self._arena(plan.context, reading)
+            keys, values = self._assemble(plan.context, arena, reading)
             weights = plan.weights
             for layer, of_layer in enumerate(groups):
                 of_layer.append(
@@ -225,13 +230,15 @@ class Engine:
                 )
         return groups
 
-    def _arena(self, context: Sequence[PlacedRows], reading: _Reading) -> tuple[Tensor, Tensor]:
+    def _assemble(
+        self, context: Sequence[PlacedRows], arena: Scratch, reading: _Reading
+    ) -> tuple[Tensor, Tensor]:
         """Copy all context rows side by side: (layers, kv_heads, tokens, head_dim) twice."""
         placed = [self._place(item, reading) for item in context]
         first = placed[0][0]
         shape = (*first.shape[:2], sum(len(item) for item in context), first.shape[3])
-        keys = self._scratch.take("arena keys", shape, first, first.dtype)
-        values = self._scratch.take("arena values", shape, first, first.dtype)
+        keys = arena.take("keys", shape, first, first.dtype)
+        values = arena.take("values", shape, first, first.dtype)
         torch.cat([k for k, _ in placed], 2, out=keys)
         torch.cat([v for _, v in placed], 2, out=values)
         return keys, values

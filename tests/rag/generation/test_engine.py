@@ -291,6 +291,35 @@ def test_requests_never_change_what_is_stored_even_side_by_side(tiny_model):
     assert digest() == before
 
 
+def test_a_request_keeps_its_context_while_another_is_prefilled(tiny_model):
+    engine = engine_of(tiny_model())
+    prefix, (a, b, c) = segments(engine)
+    plans = [
+        parallel_plan(prefix, ((p, None), (c, None)), tokens(7, seed=9), ContextWeights())
+        for p in (a, b)
+    ]
+    decode = lambda state: list(engine.decode(state, Sampling(max_tokens=6), frozenset()))  # noqa: E731
+    alone = [decode(engine.prefill(plan)) for plan in plans]
+    first = engine.prefill(plans[0])
+    kept = [group.keys.clone() for layer in first.cache.layers for group in layer.groups]
+    second = engine.prefill(plans[1])
+    now = [group.keys for layer in first.cache.layers for group in layer.groups]
+    assert all(torch.equal(k, n) for k, n in zip(kept, now, strict=True))
+    assert [decode(first), decode(second)] == alone
+
+
+def test_the_arena_of_a_finished_request_is_used_again(tiny_model):
+    engine = engine_of(tiny_model())
+    prefix, (a, *_) = segments(engine)
+    plan = parallel_plan(prefix, ((a, None),), tokens(7, seed=9), ContextWeights())
+    where = set()
+    for _ in range(4):
+        state = engine.prefill(plan)
+        where.add(state.cache.layers[0].groups[0].keys.data_ptr())
+        del state
+    assert len(where) == 1
+
+
 def test_a_small_budget_for_rotated_copies_changes_no_logits(tiny_model):
     engine = engine_of(tiny_model(), DictCache(), placed_bytes=3000)
     prefix, passages = segments(engine)
