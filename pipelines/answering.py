@@ -166,6 +166,7 @@ class AnsweringSession:
         engine: runs the language model.
         prompt: tokenises for it.
         store: the KV store in the index folder.
+        generate: the generator over all of them.
         answering: the operators, wired.
         notes: what a person should know about how the session was opened.
     """
@@ -188,6 +189,13 @@ class AnsweringSession:
             loaded.model, loaded.identity, self.store, placed_bytes=options.kv_ram // 2
         )
         self.prompt = PromptEncoder(loaded.tokenizer, loaded.identity)
+        self.generate = GenerateCached(
+            self.engine,
+            self.prompt,
+            mode=options.mode,
+            sampling=options.sampling,
+            support=SupportMatcher(self.encoder),
+        )
         self.answering = self._wire(options)
 
     def _open_store(self, folder: Path, options: AskOptions) -> KVStore:
@@ -213,13 +221,7 @@ class AnsweringSession:
                 top_k=options.top_k,
             ),
             pruner,
-            GenerateCached(
-                self.engine,
-                self.prompt,
-                mode=options.mode,
-                sampling=options.sampling,
-                support=SupportMatcher(self.encoder),
-            ),
+            self.generate,
         )
 
     def ask(self, question: str, trace: Trace | None = None) -> Answer:

@@ -64,16 +64,12 @@ def _show(session: "AnsweringSession", question: str) -> tuple[int, float, float
     """Answer once cold and then warm, print it, and return prompt tokens and both median TTFTs."""
     from statistics import median
 
-    from rag.generation.cached import GenerateCached
     from rag.records import Query
 
     first = session.ask(question)
     cached = [session.ask(question) for _ in range(REPEATS)]
-    generate = session.answering.generate
-    assert isinstance(generate, GenerateCached)
-    full = [
-        generate.with_mode("sequential")(Query(question), first.passages) for _ in range(REPEATS)
-    ]
+    sequential = session.generate.with_mode("sequential")
+    full = [sequential(Query(question), first.passages) for _ in range(REPEATS)]
     say(f"\n=== {question}\n")
     draw(cached[-1])
     draw_passages(cached[-1])

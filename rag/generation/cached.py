@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Literal
 
 from rag.generation.citations import SupportMatcher
 from rag.generation.decoding import Sampling, TextStream
-from rag.generation.plan import ContextWeights, EncodingPlan, parallel_plan, sequential_plan
+from rag.generation.plan import (
+    ContextWeights,
+    EncodingPlan,
+    PlacedRows,
+    parallel_plan,
+    sequential_plan,
+)
 from rag.generation.prompt import PromptEncoder, rows_of_sentences
 from rag.records import Answer, Passage, Query, TokenUse
 
@@ -113,11 +119,9 @@ class GenerateCached:
             segments.append((segment, rows_of_sentences(segment, passage.kept_rows)))
         if self.mode == "ape":
             return parallel_plan(prefix, tuple(segments), question, self.weights)
-        ids = [prefix.token_ids]
-        for segment, rows in reversed(segments):
-            tokens = segment.token_ids
-            ids.append(tokens if rows is None else tuple(tokens[row] for row in rows))
-        return sequential_plan(tuple(token for part in (*ids, question) for token in part))
+        read = [PlacedRows(segment, 0, rows).token_ids for segment, rows in reversed(segments)]
+        parts = (prefix.token_ids, *read, question)
+        return sequential_plan(tuple(token for part in parts for token in part))
 
     def prompt_text(self, plan: EncodingPlan) -> str:
         """Return the exact text that the model reads, cached parts in the plan's order."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rag.errors import UnsupportedModelError
 from rag.generation.attention import IMPLEMENTATION, Group, Scratch, register
+from rag.generation.plan import ContextWeights, EncodingPlan, PlacedRows, parallel_plan
 from rag.generation.rope import Rotary
 from rag.generation.segment_cache import SegmentCache
 from rag.protocols import PassageCache, SegmentKV
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rag.generation.decoding import Sampling
-    from rag.generation.plan import EncodingPlan, PlacedRows
 
 PREFILL_CHUNK = 512
 SELF_TEST_TOKENS = 12
@@ -297,8 +297,6 @@ class Engine:
         return kv
 
     def _encode(self, segment: Segment, reading: _Reading) -> SegmentKV:
-        from rag.generation.plan import PlacedRows
-
         self._check_window(segment.start + len(segment))
         if len(segment.parents) > 1:
             raise ValueError(f"segment {segment.name!r} has {len(segment.parents)} parents, not 1")
@@ -322,8 +320,6 @@ class Engine:
             UnsupportedModelError: if stored keys, rotated, differ from the model's own in any bit,
                 or if logits differ by more than rounding.
         """
-        from rag.generation.plan import ContextWeights, parallel_plan
-
         vocabulary = int(self.model.config.vocab_size)
         ids = tuple((7 * n + 3) % vocabulary for n in range(3 * SELF_TEST_TOKENS))
         third = SELF_TEST_TOKENS

@@ -51,11 +51,6 @@ class Outline:
         text = "".join(self._parts)
         return Document(source, text, title, tuple(self._sections), tuple(self._pages), metadata)
 
-    @property
-    def first_heading(self) -> str:
-        """Title of the first section, empty without one."""
-        return self._sections[0].title if self._sections else ""
-
     def _separate(self, separator: str) -> None:
         if not self._separated:
             self._append(separator)
