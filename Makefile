@@ -22,7 +22,8 @@ install: $(VENV)/.installed ## install everything into .venv
 demo: install ## index the Python reference, ask three questions, compare cached with full prefill
 	$(BIN)/dovetail demo
 
-fix: install ## format and mend what the linter can
+fix: install ## format, mend what the linter can, write generated files anew
+	$(BIN)/python -m pipelines.catalogue
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -42,8 +43,9 @@ test: install ## the quick suite
 test-all: install ## the quick and the slow suite
 	$(BIN)/pytest -q
 
-bench: install ## time to first token, cached against full prefill
+bench: install ## time to first token, cached against full prefill; what the engine adds to a step
 	$(BIN)/python benchmarks/ttft.py
+	$(BIN)/python benchmarks/engine_overhead.py
 
 notebooks: install ## run every notebook
 	$(PIP) -e '.[notebooks]'

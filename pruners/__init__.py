@@ -3,6 +3,7 @@
 from rag.lazy import lazy_names
 
 _HOMES = {
+    "RelevantPassages": "pruners.relevant",
     "SentencePruner": "pruners.sentences",
     "estimated_tokens": "pruners.sentences",
     "sentence_texts": "pruners.sentences",

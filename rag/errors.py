@@ -2,7 +2,13 @@
 
 
 class DovetailError(Exception):
-    """A mistake in what was asked or given; the command line prints it and exits with 2."""
+    """A mistake in what was asked or given; the command line prints it and exits.
+
+    Attributes:
+        exit_status: 2 for a mistake, 1 for a run that failed.
+    """
+
+    exit_status = 2
 
 
 class CorpusError(DovetailError):

@@ -6,7 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from rag.records import Answer, Budget, Hit, Passage, Query, Segment, Selection
+from rag.records import (
+    Answer,
+    Budget,
+    Completion,
+    Hit,
+    Passage,
+    Query,
+    Route,
+    Segment,
+    Selection,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,3 +140,49 @@ class LanguageModel(Protocol):
 
     def stream(self, query: Query, passages: Sequence[Passage]) -> Iterator[str | Answer]:
         """Yield pieces of text as they are decoded, and the finished `Answer` last."""
+
+
+@runtime_checkable
+class TextModel(Protocol):
+    """Continues texts: what query operators and judges ask. A resource named `lm` is one."""
+
+    @property
+    def name(self) -> str:
+        """What the user called it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything its output depends on, sampling apart."""
+
+    def complete(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_tokens: int = 64,
+        stop: Sequence[str] = (),
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> list[Completion]:
+        """Return one continuation a prompt, in order; prompts are independent of each other.
+
+        Args:
+            prompts: raw texts; the model sees nothing else.
+            max_tokens: the most to generate, at least 1.
+            stop: a continuation ends before the first of these texts.
+            temperature: 0 is greedy.
+            seed: of the sampler; the same seed gives the same text.
+        """
+
+    def logprobs(self, prompt: str, continuations: Sequence[str]) -> list[float]:
+        """Return the natural log-probability of each continuation after the prompt.
+
+        Raises:
+            NotImplementedError: if the model does not tell, as most chat services do not.
+        """
+
+
+class Router(Protocol):
+    """Decides which arms of a flow a query takes."""
+
+    def __call__(self, query: Query) -> Route:
+        """Return the labels with their probabilities."""

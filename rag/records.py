@@ -315,7 +315,7 @@ class Answer:
         cache: KV hits, misses and bytes.
         tokens: token counts.
         timings_ms: `kv`, `ttft`, `decode`; the pipeline adds `retrieve`, `prune`, `total`.
-        mode: how passages were encoded, `sequential` or `ape`.
+        mode: how passages were read: `sequential`, `ape`, or `ensemble`, each in its own prompt.
         model: name of the language model.
         prompt: the exact text of the prompt, passages as the model read them.
         finish: why generation ended.
@@ -333,6 +333,80 @@ class Answer:
     model: str = ""
     prompt: str = ""
     finish: Literal["stop", "length", ""] = ""
+
+    def _repr_html_(self) -> str:
+        from rag.tracing.html import answer_html
+
+        return answer_html(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of a conversation.
+
+    Attributes:
+        role: who said it.
+        text: what was said.
+    """
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a language model wrote after a prompt.
+
+    Attributes:
+        text: the continuation without the stop text, stripped.
+        tokens: the text of each generated token; empty where the model does not tell.
+        logprobs: natural log-probability of each token under the model (temperature 1), as many as
+            `tokens`.
+        finish: why generation ended; empty if it is known to go on, or nothing is known.
+    """
+
+    text: str
+    tokens: tuple[str, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    finish: Literal["stop", "length", ""] = ""
+
+    def __post_init__(self) -> None:
+        if len(self.tokens) != len(self.logprobs):
+            raise ValueError(
+                f"logprobs must be one a token, got {len(self.logprobs)} for {len(self.tokens)}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A router's decision: one label, several, or none.
+
+    Attributes:
+        labels: chosen labels, best first; empty for "none of them".
+        probs: probability of every label the router knows, in [0, 1].
+        source: the router's short name.
+        fallback: whether the router was not sure and fell back.
+    """
+
+    labels: tuple[str, ...]
+    probs: Mapping[str, float] = field(default_factory=dict)
+    source: str = ""
+    fallback: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A judge's verdict.
+
+    Attributes:
+        passed: whether what was judged is good enough; a condition reads it.
+        score: what the verdict rests on; higher is better.
+        reason: one line for a person.
+    """
+
+    passed: bool
+    score: float
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

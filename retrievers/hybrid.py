@@ -1,14 +1,17 @@
 """Hybrid retrieval: sparse and dense rankings of one query, interpolated."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
+from rag.bounds import Bounds
 from rag.protocols import Encoder
-from rag.records import Passage, Query
+from rag.records import Hit, Passage, Query
 from retrievers.bm25 import BM25Index
 from retrievers.dense import DenseIndex
+from retrievers.distinct import DEPTH, distinct_passages
 from retrievers.fusion import minmax_fusion
 
 
@@ -34,9 +37,9 @@ class Hybrid:
     dense: DenseIndex
     encoder: Encoder
     passages: Mapping[str, Passage]
-    top_k: int = 3
-    sparse_weight: float = 0.5
-    depth: int = 1000
+    top_k: Annotated[int, Bounds(low=1)] = 3
+    sparse_weight: Annotated[float, Bounds(low=0, high=1)] = 0.5
+    depth: Annotated[int, Bounds(low=1)] = DEPTH
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -60,21 +63,24 @@ class Hybrid:
         """Return at most `top_k` passages, best first, ties by id, `score` in [0, 1].
 
         Of passages with the very same text only the best is returned: a second copy would take a
-        place and tell the reader nothing.
+        place and tell the reader nothing. What follows them is the tail of the `Ranking`.
         """
+        return self.batch(query=[query])[0]
+
+    def batch(self, *, query: Sequence[Query]) -> list[list[Passage]]:
+        """Return the passages for each query; all queries are encoded in one call."""
         weights = (self.sparse_weight, 1.0 - self.sparse_weight)
-        by_terms = self.sparse.search(query, self.depth) if weights[0] else []
-        by_vector = []
+        by_terms: list[list[Hit]] = [[] for _ in query]
+        by_vector: list[list[Hit]] = [[] for _ in query]
+        if weights[0]:
+            by_terms = [self.sparse.search(one, self.depth) for one in query]
         if weights[1]:
-            vector = self.encoder.encode([query.text])[0]
-            by_vector = self.dense.search_vector(vector, self.depth)
-        found: dict[str, Passage] = {}
-        for hit in minmax_fusion([by_terms, by_vector], weights):
-            if len(found) == self.top_k:
-                break
-            passage = self.passages[hit.id]
-            found.setdefault(passage.text, replace(passage, score=hit.score))
-        return list(found.values())
+            vectors = self.encoder.encode([one.text for one in query])
+            by_vector = [self.dense.search_vector(vector, self.depth) for vector in vectors]
+        return [
+            distinct_passages(minmax_fusion(legs, weights), self.passages, self.top_k)
+            for legs in zip(by_terms, by_vector, strict=True)
+        ]
 
     def vectors(self, ids: Sequence[str]) -> np.ndarray:
         """Return the passages' vectors, float32 (n, dim).

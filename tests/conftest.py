@@ -1,9 +1,11 @@
-"""Tiny random models and a tiny tokenizer, built from configurations: nothing is downloaded."""
+"""Tiny random models and a cheap encoder, built from configurations: nothing is downloaded."""
 
+import hashlib
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -79,3 +81,42 @@ def identity():
     from rag.records import ModelIdentity
 
     return lambda dtype="float32": ModelIdentity("tiny", "weights", "rope", dtype, "tokenizer")
+
+
+class HashEncoder:
+    """Unit vectors from hashes of the texts; counts what it encodes, and can be told to stop."""
+
+    dim = 16
+
+    def __init__(self, fingerprint="f" * 64, name="hash"):
+        self.name = name
+        self.fingerprint = fingerprint
+        self.texts = []
+        self.stop_after = None
+
+    def encode(self, texts, *, progress=None):
+        if self.stop_after is not None and len(self.texts) + len(texts) > self.stop_after:
+            raise KeyboardInterrupt
+        self.texts += texts
+        rows = [
+            np.frombuffer(hashlib.sha256((self.fingerprint + t).encode()).digest(), np.uint16)
+            for t in texts
+        ]
+        vectors = np.array(rows, np.float32).reshape(-1, self.dim) - 32767.5
+        if progress:
+            progress(len(texts))
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def encoder():
+    return HashEncoder()
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tiny_model, tiny_tokenizer, tmp_path_factory):
+    """A folder with a tiny model, with room for the whole prompt, and its tokenizer."""
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny_model(max_position_embeddings=4096).save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder

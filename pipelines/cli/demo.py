@@ -4,11 +4,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.cli.ask import draw, draw_passages
+from pipelines.cli.answers import draw, draw_passages
 from pipelines.cli.terminal import byte_size, progress, remark, say
 
 if TYPE_CHECKING:
-    from pipelines.answering import AnsweringSession
+    from pipelines.flow.pipeline import Pipeline
 
 QUESTIONS = (
     "How are dictionaries ordered?",
@@ -46,38 +46,41 @@ def run(args: argparse.Namespace) -> int:
         f"indexed in {report.seconds:.0f} s."
     )
     remark("loading the language model (the first time its weights are converted, 30 s) …")
-    from pipelines.answering import AnsweringSession
+    from contextlib import closing
 
-    with AnsweringSession(args.out) as session:
-        rows = [_show(session, question) for question in QUESTIONS]
+    from pipelines.loading import load_pipeline
+    from pipelines.open_index import OpenIndex
+    from rag.generation.local_model import LocalModel
+
+    with closing(OpenIndex(args.out)) as index:
+        cached = load_pipeline("ask").bind(index=index, lm=LocalModel.open())
+        full = cached.with_options("generate", mode="sequential")
+        rows = [_show(cached, full, question) for question in QUESTIONS]
     say("\nTime to first token, passages cached against a full prefill of the same prompt")
     say("(medians, in one process; retrieval and pruning not counted)\n")
     say("   tokens   cached     full   ratio   question")
-    for (tokens, cached, full), question in zip(rows, QUESTIONS, strict=True):
-        say(f"   {tokens:6d} {cached:6.0f} ms {full:6.0f} ms {full / cached:6.1f}x   {question}")
+    for (tokens, warm, whole), question in zip(rows, QUESTIONS, strict=True):
+        say(f"   {tokens:6d} {warm:6.0f} ms {whole:6.0f} ms {whole / warm:6.1f}x   {question}")
     say("\nThe ratio grows with the prompt: `make bench` measures 512 to 8k tokens.")
     say(f'Ask it yourself: dovetail ask "…" -i {args.out}')
     return 0
 
 
-def _show(session: "AnsweringSession", question: str) -> tuple[int, float, float]:
+def _show(cached: "Pipeline", full: "Pipeline", question: str) -> tuple[int, float, float]:
     """Answer once cold and then warm, print it, and return prompt tokens and both median TTFTs."""
     from statistics import median
 
-    from rag.records import Query
-
-    first = session.ask(question)
-    cached = [session.ask(question) for _ in range(REPEATS)]
-    sequential = session.generate.with_mode("sequential")
-    full = [sequential(Query(question), first.passages) for _ in range(REPEATS)]
+    first = cached.run(question).answer
+    warm = [cached.run(question).answer for _ in range(REPEATS)]
+    whole = [full.run(question).answer for _ in range(REPEATS)]
     say(f"\n=== {question}\n")
-    draw(cached[-1])
-    draw_passages(cached[-1])
-    cold, warm = first.cache, cached[-1].cache
+    draw(warm[-1])
+    draw_passages(warm[-1])
+    use, again = first.cache, warm[-1].cache
     say(
-        f"\n   KV cache: first asked {cold.hits} hits, {cold.misses} misses "
-        f"({first.timings_ms['ttft']:.0f} ms to the first token); asked again {warm.hits} hits, "
-        f"{warm.misses} misses, {byte_size(warm.bytes)} read"
+        f"\n   KV cache: first asked {use.hits} hits, {use.misses} misses "
+        f"({first.timings_ms['ttft']:.0f} ms to the first token); asked again {again.hits} hits, "
+        f"{again.misses} misses, {byte_size(again.bytes)} read"
     )
-    ttft = [median(a.timings_ms["ttft"] for a in answers) for answers in (cached, full)]
+    ttft = [median(a.timings_ms["ttft"] for a in answers) for answers in (warm, whole)]
     return first.tokens.prompt, ttft[0], ttft[1]

@@ -1,37 +1,150 @@
-"""`dovetail inspect`: show what an index, one of its documents or one of its passages holds."""
+"""`dovetail inspect`: show what an index, a document or a passage holds, or what a run did."""
 
 import argparse
 import difflib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.cli.arguments import UsageError
-from pipelines.cli.terminal import byte_size, plural, say, say_json
+from pipelines.cli.terminal import byte_size, plural, remark, say, say_json
 
 if TYPE_CHECKING:
     from pipelines.index_folder import IndexFolder
     from rag.records import Passage
+    from rag.tracing.trace import Trace
 
 _EXAMPLE = """\
+A run is the file of its trace; `last` is the newest of yours.
+
 examples:
   dovetail inspect notes.idx
   dovetail inspect notes.idx notes/backup.md       its text, with the borders of its passages
-  dovetail inspect notes.idx notes/backup.md:3     one passage, sentence by sentence"""
+  dovetail inspect notes.idx notes/backup.md:3     one passage, sentence by sentence
+  dovetail inspect last                            steps, times, passages, KV hits and misses
+  dovetail inspect last --prompt                   what exactly the model read
+  dovetail inspect run.jsonl --html run.html       one page, to open in a browser
+  dovetail inspect run.jsonl --diff other.jsonl    what changed between two runs"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.epilog = _EXAMPLE
-    parser.add_argument("index", metavar="DIR", type=Path, help="index folder")
-    parser.add_argument("id", metavar="ID", nargs="?", help="a document or a passage")
+    parser.add_argument(
+        "path", metavar="DIR|RUN", type=Path, help="index folder, trace of a run, or `last`"
+    )
+    parser.add_argument("id", metavar="ID", nargs="?", help="a document or a passage of an index")
+    runs = parser.add_argument_group("of a run")
+    runs.add_argument("--prompt", action="store_true", help="print the exact prompts only")
+    runs.add_argument("--html", metavar="FILE", type=Path, help="write a self-contained page")
+    runs.add_argument(
+        "--diff", metavar="RUN", type=Path, help="compare with another run, the changed one"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print what was asked for."""
+    if _is_run(args.path):
+        _run_of(args)
+        return 0
+    if args.prompt or args.html is not None or args.diff is not None:
+        raise UsageError(f"--prompt, --html and --diff are of a run, but {args.path} is a folder")
+    return _index(args)
+
+
+def _is_run(path: Path) -> bool:
+    return str(path) == "last" or path.suffix == ".jsonl" or path.is_file()
+
+
+def _run_of(args: argparse.Namespace) -> None:
+    from rag.files import write_atomically
+    from rag.tracing.html import page
+
+    _check_run_arguments(args)
+    trace = _opened(args.path)
+    other = None if args.diff is None else _opened(args.diff)
+    if args.html is not None:
+        content = page(trace, other).encode("utf-8", "backslashreplace")
+        write_atomically(args.html, lambda file: file.write(content))
+        remark(f"wrote {args.html}")
+    elif args.prompt:
+        _say_prompts(trace, as_json=args.json)
+    elif other is not None:
+        _say_difference(trace, other, as_json=args.json)
+    elif args.json:
+        say_json({"run": trace.run, "records": trace.records[1:]})
+    else:
+        _draw_run(trace)
+
+
+def _check_run_arguments(args: argparse.Namespace) -> None:
+    if args.id is not None:
+        raise UsageError(f"ID is of an index, but {args.path} is a run; got {args.id!r}")
+    if args.prompt and (args.diff is not None or args.html is not None):
+        raise UsageError("--prompt goes without --diff and --html, which show the prompts too")
+    if args.html is not None and args.json:
+        raise UsageError("--html writes a page, --json prints; choose one")
+    if args.html is not None and not args.html.absolute().parent.is_dir():
+        raise UsageError(f"--html must be in a folder that exists, got {args.html}")
+
+
+def _opened(path: Path) -> "Trace":
+    from rag.tracing.runs import latest
+    from rag.tracing.trace import Trace
+
+    trace = Trace.read(latest() if str(path) == "last" else path)
+    for note in trace.notes:
+        remark(note)
+    return trace
+
+
+def _draw_run(trace: "Trace") -> None:
+    from rag.tracing.tree import as_text, draw
+
+    if sys.stdout.isatty():
+        from rich.console import Console
+
+        draw(trace, Console())
+    else:
+        say(as_text(trace))
+
+
+def _say_prompts(trace: "Trace", *, as_json: bool) -> None:
+    from rag.tracing.nesting import events, nested
+
+    found = [
+        {"path": node.path, "prompt": event["text"]}
+        for node, event in events(nested(trace), "prompt")
+        if isinstance(event.get("text"), str)
+    ]
+    if as_json:
+        say_json({"prompts": found})
+        return
+    if not found:
+        remark("the trace holds no prompt: nothing was generated, or no content was kept")
+    for prompt in found:
+        if len(found) > 1:
+            remark(f"--- prompt of {prompt['path']} ---")
+        say(prompt["prompt"])
+
+
+def _say_difference(trace: "Trace", other: "Trace", *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from rag.tracing.compare import as_text, compare
+
+    difference = compare(trace, other)
+    if as_json:
+        say_json(asdict(difference))
+    else:
+        say(as_text(difference))
+
+
+def _index(args: argparse.Namespace) -> int:
     from pipelines.index_folder import open_index
 
-    index = open_index(args.index)
+    index = open_index(args.path)
     if args.id is None:
         shown = _summary(index)
         draw = _draw_summary

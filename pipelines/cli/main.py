@@ -17,7 +17,15 @@ COMMANDS = {
     "index": ("pipelines.cli.index", "make an index of documents, or bring one up to date"),
     "precompute": ("pipelines.cli.precompute", "fill the KV store, so that answers start sooner"),
     "ask": ("pipelines.cli.ask", "answer a question from an index, with citations"),
-    "inspect": ("pipelines.cli.inspect", "show what an index, a document or a passage holds"),
+    "run": ("pipelines.cli.run", "run a pipeline file or a recipe"),
+    "check": ("pipelines.cli.check", "find every mistake in a pipeline file"),
+    "graph": ("pipelines.cli.graph", "draw a pipeline as text, SVG or mermaid"),
+    "new": ("pipelines.cli.new", "copy a recipe, to edit"),
+    "ops": ("pipelines.cli.ops", "list operators, or one with its options"),
+    "schema": ("pipelines.cli.schema", "print the JSON Schema of pipeline files"),
+    "eval": ("pipelines.cli.eval", "score a pipeline on a folder of questions"),
+    "compare": ("pipelines.cli.compare", "compare two results of eval, with significance"),
+    "inspect": ("pipelines.cli.inspect", "show what an index, a document or a run holds"),
     "doctor": ("pipelines.cli.doctor", "check the installation, models and caches"),
     "demo": ("pipelines.cli.demo", "index the Python reference and answer three questions"),
 }
@@ -57,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         if isinstance(error, DovetailError):
             _say(f"error: {error}")
-            return 2
+            return error.exit_status
         _say(f"unexpected error: {type(error).__name__}: {error} (--debug shows where)")
         return 1
     return status

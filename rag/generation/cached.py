@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from rag.generation.citations import SupportMatcher
 from rag.generation.decoding import Sampling, TextStream
+from rag.generation.finish import Telling, abstention, attributed, token_use
 from rag.generation.plan import (
     ContextWeights,
     EncodingPlan,
@@ -17,7 +17,7 @@ from rag.generation.plan import (
     sequential_plan,
 )
 from rag.generation.prompt import PromptEncoder, rows_of_sentences
-from rag.records import Answer, Passage, Query, TokenUse
+from rag.records import Answer, Passage, Query
 
 if TYPE_CHECKING:
     from rag.generation.engine import Engine, Prefilled
@@ -81,33 +81,16 @@ class GenerateCached:
         Raises:
             UnsupportedModelError: if the prompt does not fit into the model's window.
         """
-        started = time.perf_counter()
+        telling = Telling(TextStream(self.prompt.text, self.prompt.template.stop))
         read = [passage for passage in passages if passage.kept_rows]
         if not read:
-            yield Answer(
-                "",
-                tuple(passages),
-                abstained=True,
-                mode=self.mode,
-                model=self.engine.identity.name,
-                timings_ms={"kv": 0.0, "ttft": 0.0, "decode": 0.0},
-            )
+            yield abstention(passages, mode=self.mode, model=self.engine.identity.name)
             return
         plan = self.plan(query, read)
         state = self.engine.prefill(plan)
-        shown = TextStream(self.prompt.text, self.prompt.template.stop)
-        ttft_ms = 0.0
-        for token in self.engine.decode(state, self.sampling, self.prompt.stop_ids):
-            ttft_ms = ttft_ms or (time.perf_counter() - started) * 1e3
-            yield shown.push(token)
-            if shown.stopped:
-                break
-        yield shown.rest()
-        ttft_ms = ttft_ms or (time.perf_counter() - started) * 1e3
-        decode_ms = (time.perf_counter() - started) * 1e3 - ttft_ms
+        yield from telling.pieces(self.engine.decode(state, self.sampling, self.prompt.stop_ids))
         self.engine.store(state.fresh)
-        timings = {"kv": state.kv_ms, "ttft": ttft_ms, "decode": decode_ms}
-        yield self._finished(query, tuple(passages), plan, state, shown, timings)
+        yield self._finished(query, tuple(passages), plan, state, telling)
 
     def plan(self, query: Query, passages: Sequence[Passage]) -> EncodingPlan:
         """Return the encoding plan for passages of which at least one sentence is kept."""
@@ -125,9 +108,7 @@ class GenerateCached:
 
     def prompt_text(self, plan: EncodingPlan) -> str:
         """Return the exact text that the model reads, cached parts in the plan's order."""
-        cached = [plan.prefix, *plan.context] if plan.prefix else [*plan.context]
-        parts = [placed.token_ids for placed in cached]
-        return "".join(self.prompt.text(ids) for ids in (*parts, plan.prefill))
+        return self.prompt.plan_text(plan)
 
     def with_mode(self, mode: Mode) -> GenerateCached:
         """Return the same generator in another mode."""
@@ -139,28 +120,17 @@ class GenerateCached:
         passages: tuple[Passage, ...],
         plan: EncodingPlan,
         state: Prefilled,
-        shown: TextStream,
-        timings_ms: dict[str, float],
+        telling: Telling,
     ) -> Answer:
-        found = self.support(query, shown.text, passages)
-        total, generated = plan.cached_tokens + len(plan.prefill), len(shown.ids)
-        cached = sum(
-            len(placed)
-            for placed in (plan.prefix, *plan.context)
-            if placed is not None and state.use.reasons[placed.segment.name].startswith("hit")
-        )
-        room = min(self.sampling.max_tokens, self.engine.window - state.position + 1)
-        return Answer(
-            text=shown.text,
+        answer = Answer(
+            text=telling.shown.text,
             passages=passages,
-            citations=found.citations,
-            unsupported=found.unsupported,
-            abstained=found.abstained,
             cache=state.use,
-            tokens=TokenUse(total, cached, total - cached, generated),
-            timings_ms=timings_ms,
+            tokens=token_use([plan], state.use, len(telling.shown.ids)),
+            timings_ms=telling.timings_ms(state.kv_ms),
             mode=self.mode,
             model=self.engine.identity.name,
             prompt=self.prompt_text(plan),
-            finish="length" if generated == room and not shown.stopped else "stop",
+            finish=telling.finish(self.engine.room(state.position, self.sampling.max_tokens)),
         )
+        return attributed(answer, query, self.support)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +37,16 @@ class Sampling:
 
     def generator(self) -> torch.Generator:
         """Return a fresh random generator for one request."""
+        import torch
+
         return torch.Generator().manual_seed(self.seed)
 
     def choose(self, logits: Tensor, generator: torch.Generator) -> int:
         """Return the id of the next token from logits of shape (vocabulary,)."""
         if self.temperature == 0:
             return int(logits.argmax())
+        import torch
+
         weights = torch.softmax(logits.float().cpu() / self.temperature, -1)
         return int(torch.multinomial(weights, 1, generator=generator))
 

@@ -6,7 +6,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from rag.generation.decoding import Sampling
 
 PREFILL_CHUNK = 512
+READ_BLOCK = 64
 SELF_TEST_TOKENS = 12
+
+# A forward pass that captures keys would capture those of any other on the same model.
+_LOCKS: weakref.WeakKeyDictionary[Any, threading.RLock] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +83,10 @@ class _Reading:
 
 
 class Engine:
-    """Encodes segments, reads plans and decodes; one request at a time, guarded by a lock.
+    """Encodes segments, reads plans and decodes; one forward pass at a time, guarded by a lock.
 
     The model itself is not modified: attention is switched to a registered function, and each
-    request brings a cache that hands it stored segments.
+    request brings a cache that hands it stored segments. Engines of one model share its lock.
 
     Args:
         model: a causal language model with rotary attention, in evaluation mode.
@@ -112,9 +116,10 @@ class Engine:
         self._placed: OrderedDict[tuple[Segment, int], tuple[Tensor, Tensor]] = OrderedDict()
         self._placed_budget = placed_bytes
         self._placed_bytes = 0
-        self._lock = threading.RLock()
+        self._lock = _LOCKS.setdefault(model, threading.RLock())
         register()
-        self._self_test()
+        with self._lock:
+            self._self_test()
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -147,36 +152,125 @@ class Engine:
             ValueError: if a segment belongs to another model.
         """
         with self._lock:
-            self._check_window(plan.last_position + 1)
-            started = time.perf_counter()
-            reading = _Reading()
-            prefix = None if plan.prefix is None else self._place(plan.prefix, reading)
-            arena = self._free_arenas.pop() if self._free_arenas else Scratch()
-            groups = self._groups(plan, arena, reading)
-            cache = SegmentCache(groups, self._scratch, prefix)
-            # The copies belong to this request until nobody can read its cache any more.
-            weakref.finalize(cache, self._free_arenas.append, arena)
-            kv_ms = (time.perf_counter() - started) * 1e3
-            logits = self._run(plan.prefill, plan.prefill_start, cache)
-            return Prefilled(
-                logits, cache, plan.last_position + 1, reading.use(), kv_ms, tuple(reading.fresh)
-            )
+            return self._prefill(plan, _Reading())
 
     @torch.inference_mode()
+    def prefill_all(self, plans: Sequence[EncodingPlan]) -> list[Prefilled]:
+        """Read several prompts of one answer: a segment that they share is looked up as one.
+
+        Args:
+            plans: at least one.
+
+        Returns:
+            One state a plan; the last one's `use` and `fresh` count all of them.
+
+        Raises:
+            UnsupportedModelError: if a position passes the model's window.
+            ValueError: if a segment belongs to another model.
+        """
+        with self._lock:
+            reading = _Reading()
+            return [self._prefill(plan, reading) for plan in plans]
+
+    @torch.inference_mode()
+    def read(
+        self, token_ids: Sequence[int], *, like: SegmentCache | None = None, shared: int = 0
+    ) -> Prefilled:
+        """Read a raw prompt, sequentially, in blocks of `READ_BLOCK` tokens.
+
+        Blocks make a prompt's logits independent of what is shared: the same passes over the same
+        blocks come to the same numbers, whether they ran for this prompt or for another.
+
+        Args:
+            token_ids: the whole prompt, at least one token.
+            like: the cache of another prompt that began with the same tokens.
+            shared: tokens to take from it: whole blocks, fewer than the prompt has.
+
+        Raises:
+            UnsupportedModelError: if the prompt passes the model's window.
+            ValueError: if `shared` does not fit.
+        """
+        if shared % READ_BLOCK or not 0 <= shared < len(token_ids) or (shared and like is None):
+            raise ValueError(
+                f"shared must be a multiple of {READ_BLOCK} below the prompt's {len(token_ids)} "
+                f"tokens, and come from another prompt, got {shared}"
+            )
+        self._check_window(len(token_ids))
+        with self._lock:
+            prefix = None if like is None or not shared else like.first(shared)
+            cache = SegmentCache([[] for _ in range(self.layers)], self._scratch, prefix)
+            logits = self._run(token_ids[shared:], shared, cache, READ_BLOCK)[-1]
+        return Prefilled(logits, cache, len(token_ids), CacheUse(), 0.0)
+
+    @torch.inference_mode()
+    def advance(self, state: Prefilled, token: int) -> Prefilled:
+        """Append one token; return the state with the logits after it. The old state is spent.
+
+        Raises:
+            UnsupportedModelError: if the token's position passes the model's window.
+        """
+        self._check_window(state.position + 1)
+        with self._lock:
+            logits = self._run((token,), state.position, state.cache)[-1]
+        return replace(state, logits=logits, position=state.position + 1)
+
+    @torch.inference_mode()
+    def score(self, state: Prefilled, token_ids: Sequence[int]) -> Tensor:
+        """Return the natural log-probability of each of some tokens after a prompt: (n,), float32.
+
+        The state stays as it is and can be asked again; float64 for a float64 model.
+
+        Raises:
+            UnsupportedModelError: if a position passes the model's window.
+        """
+        if not token_ids:
+            return state.logits[:0]
+        self._check_window(state.position + len(token_ids) - 1)
+        logits = state.logits[None]
+        if len(token_ids) > 1:
+            with self._lock:
+                groups = [layer.groups for layer in state.cache.layers]
+                prefix = state.cache.first(state.cache.tail_tokens)
+                cache = SegmentCache(groups, self._scratch, prefix)
+                later = self._run(token_ids[:-1], state.position, cache, every=True)
+            logits = torch.cat([logits, later])
+        chosen = torch.tensor(token_ids, device=logits.device)[:, None]
+        return logits.log_softmax(-1).gather(1, chosen)[:, 0]
+
     def decode(self, state: Prefilled, sampling: Sampling, stop: frozenset[int]) -> Iterator[int]:
         """Yield token ids until a stop token (not yielded), `max_tokens`, or the window's end."""
+        for token, _ in self._decoded(state, sampling, stop):
+            yield token
+
+    def decode_scored(
+        self, state: Prefilled, sampling: Sampling, stop: frozenset[int]
+    ) -> Iterator[tuple[int, float]]:
+        """Yield what `decode` does, each token with its natural log-probability (temperature 1)."""
+        for token, logits in self._decoded(state, sampling, stop):
+            yield token, float(logits.log_softmax(-1)[token])
+
+    def room(self, position: int, max_tokens: int) -> int:
+        """Return how many tokens can be generated at most: the window ends an answer too.
+
+        Args:
+            position: of the first of them.
+            max_tokens: the most that is wanted.
+        """
+        return min(max_tokens, self.window - position + 1)
+
+    def _decoded(
+        self, state: Prefilled, sampling: Sampling, stop: frozenset[int]
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Yield each token with the logits that it was chosen from."""
         generator = sampling.generator()
-        logits, position = state.logits, state.position
-        for count in range(1, sampling.max_tokens + 1):
-            token = sampling.choose(logits, generator)
+        room = self.room(state.position, sampling.max_tokens)
+        for count in range(1, room + 1):
+            token = sampling.choose(state.logits, generator)
             if token in stop:
                 return
-            yield token
-            if count == sampling.max_tokens or position >= self.window:
-                return
-            with self._lock, torch.inference_mode():
-                logits = self._run((token,), position, state.cache)
-            position += 1
+            yield token, state.logits
+            if count < room:
+                state = self.advance(state, token)
 
     def store(self, fresh: Sequence[tuple[Segment, SegmentKV]]) -> None:
         """Write segments encoded by a request to the store; apart, so the answer need not wait."""
@@ -198,19 +292,45 @@ class Engine:
                 "lower top_k, or use a model with a longer window"
             )
 
-    def _run(self, token_ids: Sequence[int], start: int, cache: SegmentCache) -> Tensor:
+    def _prefill(self, plan: EncodingPlan, reading: _Reading) -> Prefilled:
+        self._check_window(plan.last_position + 1)
+        started = time.perf_counter()
+        prefix = None if plan.prefix is None else self._place(plan.prefix, reading)
+        arena = self._free_arenas.pop() if self._free_arenas else Scratch()
+        groups = self._groups(plan, arena, reading)
+        cache = SegmentCache(groups, self._scratch, prefix)
+        # The copies belong to this request until nobody can read its cache any more.
+        weakref.finalize(cache, self._free_arenas.append, arena)
+        kv_ms = (time.perf_counter() - started) * 1e3
+        logits = self._run(plan.prefill, plan.prefill_start, cache)[-1]
+        return Prefilled(
+            logits, cache, plan.last_position + 1, reading.use(), kv_ms, tuple(reading.fresh)
+        )
+
+    def _run(
+        self,
+        token_ids: Sequence[int],
+        start: int,
+        cache: SegmentCache,
+        chunk: int = PREFILL_CHUNK,
+        *,
+        every: bool = False,
+    ) -> Tensor:
+        """Run tokens through the model: logits after the last, or `every` one, (n, vocabulary)."""
         device = self.model.device
         ids = torch.tensor(token_ids, device=device)[None]
         positions = torch.arange(start, start + len(token_ids), device=device)[None]
-        for at in range(0, len(token_ids), PREFILL_CHUNK):
+        kept: list[Tensor] = []
+        for at in range(0, len(token_ids), chunk):
             out = self.model(
-                ids[:, at : at + PREFILL_CHUNK],
-                position_ids=positions[:, at : at + PREFILL_CHUNK],
+                ids[:, at : at + chunk],
+                position_ids=positions[:, at : at + chunk],
                 past_key_values=cache,
                 use_cache=True,
-                logits_to_keep=1,
+                logits_to_keep=0 if every else 1,
             )
-        logits: Tensor = out.logits[0, -1]
+            kept = [*kept, out.logits[0]] if every else [out.logits[0]]
+        logits = torch.cat(kept)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def _groups(self, plan: EncodingPlan, arena: Scratch, reading: _Reading) -> list[list[Group]]:

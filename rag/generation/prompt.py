@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any
 
+from rag.generation.plan import EncodingPlan
 from rag.records import ModelIdentity, Passage, Query, Segment
 
 REMEMBERED = 65_536
@@ -37,6 +39,33 @@ Answer: if the king is in check, or if either piece has moved before
 
 """
 
+THOUGHT_PREFIX = """\
+Title: Queensland
+Text: Queensland is a state in the northeast of Australia. Its capital is Brisbane.
+
+Title: Great Barrier Reef
+Text: The Great Barrier Reef lies in the Coral Sea, off the coast of Queensland. \
+It stretches for over 2,300 kilometres.
+
+Question: What is the capital of the state where the Great Barrier Reef lies?
+Answer: The Great Barrier Reef lies off the coast of Queensland. \
+The capital of Queensland is Brisbane. So the answer is: Brisbane.
+
+Title: Tower Bridge
+Text: Tower Bridge crosses the River Thames in London. It was opened in 1894.
+
+Title: Eiffel Tower
+Text: The Eiffel Tower was completed in 1889. It is 330 metres tall.
+
+Question: Which is older, the Eiffel Tower or Tower Bridge?
+Answer: The Eiffel Tower was completed in 1889. Tower Bridge was opened in 1894. \
+So the answer is: the Eiffel Tower.
+
+"""
+ANSWER_MARK = re.compile(r"\b(?:so,? the answer is\b:?|the answer is:)\s*", re.IGNORECASE)
+"""Where a chain of thought that follows `THOUGHT_PREFIX` comes to its answer: small models forget
+the first word, or the colon, but not both."""
+
 
 @dataclass(frozen=True, slots=True)
 class PromptTemplate:
@@ -59,6 +88,36 @@ class PromptTemplate:
     closing: str = "\n\n"
     question: str = "Question: {question}\nAnswer:"
     stop: str = "\n"
+
+    def header_of(self, passage: Passage) -> str:
+        """Return what opens a passage."""
+        return self.header.format(title=passage.title)
+
+    def question_of(self, query: Query) -> str:
+        """Return the question on one line, ready to be answered."""
+        return self.question.format(question=" ".join(query.text.split()))
+
+    def render(self, query: Query, passages: Sequence[Passage], begun: str = "") -> str:
+        """Return the prompt as one text, for models that take nothing else.
+
+        It is what the sequential mode reads: only kept sentences, the best passage last.
+
+        Args:
+            query: the question.
+            passages: best first; one of which no sentence is kept is left out.
+            begun: the answer so far; the model goes on after it.
+        """
+        read = [self._text_of(passage) for passage in reversed(passages) if passage.kept_rows]
+        begun = f" {begun.strip()}" if begun.strip() else ""
+        return "".join([self.prefix, *read, self.question_of(query), begun])
+
+    def _text_of(self, passage: Passage) -> str:
+        spans = (passage.sentences[row] for row in passage.kept_rows)
+        pieces = [sentence_piece(span.of(passage.text)) for span in spans]
+        return "".join([self.header_of(passage), *pieces, self.closing])
+
+
+THOUGHT = PromptTemplate(prefix=THOUGHT_PREFIX)
 
 
 def sentence_piece(sentence: str) -> str:
@@ -94,10 +153,14 @@ class PromptEncoder:
 
     @cached_property
     def _prefix(self) -> Segment:
-        ids = self._ids(self.template.prefix)
+        return Segment(self.identity, "prefix", self.whole(self.template.prefix), name="prefix")
+
+    @cached_property
+    def _beginning(self) -> tuple[int, ...]:
+        """The beginning-of-sequence token, if the tokenizer adds one."""
         bos = self.tokenizer.bos_token_id
         adds_bos = bos is not None and self.tokenizer("a")["input_ids"][:1] == [bos]
-        return Segment(self.identity, "prefix", ((bos, *ids) if adds_bos else ids), name="prefix")
+        return (bos,) if adds_bos else ()
 
     def prefix(self) -> Segment:
         """Return the shared prefix; it starts with the beginning-of-sequence token, if any."""
@@ -109,8 +172,7 @@ class PromptEncoder:
         if key in self._passages:
             return self._passages[key]
         pieces = [sentence_piece(span.of(passage.text)) for span in passage.sentences]
-        header = self.template.header.format(title=passage.title)
-        encoded = self._encode([header, *pieces, self.template.closing])
+        encoded = self._encode([self.template.header_of(passage), *pieces, self.template.closing])
         ids = [token for piece in encoded for token in piece]
         ends = list(accumulate(len(piece) for piece in encoded))
         rows = pairwise(ends[:-1])
@@ -136,7 +198,15 @@ class PromptEncoder:
 
     def question(self, query: Query) -> tuple[int, ...]:
         """Return the question's tokens."""
-        return self._ids(self.template.question.format(question=" ".join(query.text.split())))
+        return self.ids(self.template.question_of(query))
+
+    def whole(self, text: str) -> tuple[int, ...]:
+        """Return the tokens of a text that a prompt begins with."""
+        return (*self._beginning, *self.ids(text))
+
+    def ids(self, text: str) -> tuple[int, ...]:
+        """Return the tokens of a text that something precedes."""
+        return tuple(self._encode([text])[0])
 
     def text(self, token_ids: tuple[int, ...]) -> str:
         """Return the text of tokens, exactly."""
@@ -145,8 +215,11 @@ class PromptEncoder:
         )
         return decoded
 
-    def _ids(self, text: str) -> tuple[int, ...]:
-        return tuple(self._encode([text])[0])
+    def plan_text(self, plan: EncodingPlan) -> str:
+        """Return the exact text that a plan reads, cached parts in the plan's order."""
+        cached = [plan.prefix, *plan.context] if plan.prefix else [*plan.context]
+        parts = [placed.token_ids for placed in cached]
+        return "".join(self.text(ids) for ids in (*parts, plan.prefill))
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         encoded = self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)

@@ -35,12 +35,13 @@ class SegmentLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is no
         self.length = 0
         self._scratch = scratch
         self._prefix = prefix
+        self._prefix_tokens = 0 if prefix is None else prefix[0].shape[1]
         self._keys: Tensor | None = None
         self._values: Tensor | None = None
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Make room for the prefix, the first tokens and some more."""
-        prefix = 0 if self._prefix is None else self._prefix[0].shape[1]
+        prefix = self._prefix_tokens
         room = prefix + max(64, 2 * key_states.shape[-2])
         heads, dim = key_states.shape[1], key_states.shape[-1]
         self._keys = key_states.new_empty(heads, room, dim)
@@ -49,6 +50,8 @@ class SegmentLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is no
             self._keys[:, :prefix] = self._prefix[0]
             self._values[:, :prefix] = self._prefix[1]
             self.length = prefix
+            # The copy is all that is needed; the original may be a view into another request.
+            self._prefix = None
         self.is_initialized = True
 
     def update(
@@ -79,8 +82,24 @@ class SegmentLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is no
         """Rotated keys and values of this request's own tokens: (kv_heads, tokens, head_dim)."""
         assert self._keys is not None
         assert self._values is not None
-        start = 0 if self._prefix is None else self._prefix[0].shape[1]
+        start = self._prefix_tokens
         return self._keys[:, start : self.length], self._values[:, start : self.length]
+
+    def first(self, tokens: int) -> tuple[Tensor, Tensor]:
+        """Rotated keys and values of the first tokens of the tail: views that stay as they are.
+
+        Args:
+            tokens: at most `length`; those of the prefix count.
+        """
+        assert self._keys is not None
+        assert self._values is not None
+        assert tokens <= self.length
+        return self._keys[:, :tokens], self._values[:, :tokens]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tail's buffers, room to grow included."""
+        return sum(buffer.nbytes for buffer in (self._keys, self._values) if buffer is not None)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Length and offset for mask construction, which is switched off."""
@@ -113,20 +132,39 @@ class SegmentCache(Cache):  # type: ignore[misc]  # transformers is not typed he
         self,
         groups: Sequence[Sequence[Group]],
         scratch: Scratch,
-        prefix: tuple[Tensor, Tensor] | None = None,
+        prefix: tuple[Sequence[Tensor] | Tensor, Sequence[Tensor] | Tensor] | None = None,
     ) -> None:
         """Hold stored keys for one request.
 
         Args:
             groups: for each layer its groups; none means that only prefix and tail are visible.
             scratch: buffers for the attention function.
-            prefix: keys and values, (layers, kv_heads, tokens, head_dim), at positions from 0.
+            prefix: keys and values, (layers, kv_heads, tokens, head_dim) or one tensor a layer, at
+                positions from 0.
         """
         layers = []
         for number, of_layer in enumerate(groups):
             start = None if prefix is None else (prefix[0][number], prefix[1][number])
             layers.append(SegmentLayer(of_layer, scratch, start))
         super().__init__(layers=layers)
+
+    def first(self, tokens: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Keys and values of the first tokens of every layer's tail: the prefix of another cache.
+
+        They are views, and stay as they are whatever this request appends.
+        """
+        parts = [layer.first(tokens) for layer in self.layers]
+        return [keys for keys, _ in parts], [values for _, values in parts]
+
+    @property
+    def tail_tokens(self) -> int:
+        """Tokens of prefix and request together, the same in every layer."""
+        return self.layers[0].length
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the request holds of its own: stored groups are shared and do not count."""
+        return sum(layer.nbytes for layer in self.layers)
 
     def own_values(self) -> Tensor:
         """Values of the request's own tokens, all layers: (layers, tokens, kv_heads, head_dim)."""

@@ -110,6 +110,30 @@ def test_every_command_is_in_the_readme_once_it_has_any():
     assert not shown or shown | {"demo"} >= set(COMMANDS)
 
 
+def blocks_of(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pipeline_files_are_valid(page):
+    from pipelines.catalogue.table import catalogue
+    from pipelines.definition.load import load_text
+    from pipelines.flow.check import check
+
+    for text in blocks_of(page.read_text(), "yaml"):
+        definition, mistakes = load_text(text)
+        assert mistakes == []
+        assert check(definition, catalogue()).errors == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_that_needs_no_model_runs(page):
+    for text in blocks_of(page.read_text(), "python"):
+        code = compile(text, page.name, "exec")
+        if ".run(" not in text and page.name != "langchain.md":
+            exec(code, {"__name__": "example"})
+
+
 BAD = """\
 # Some page
 See [a](missing.md), [b](#nowhere), [c](#some-page), [d](README.md#x), [e](https://x.org/y.md).

@@ -163,11 +163,12 @@ def test_a_trace_file_holds_every_step(ask, tmp_path):
     assert ask("--trace", str(path))[0] == 0
     records = [json.loads(line) for line in path.read_text().splitlines()]
     assert records[0]["kind"] == "run"
-    assert records[0]["question"] == QUESTION
+    assert records[0]["inputs"] == {"query": QUESTION}
+    assert records[0]["pipeline"] == "ask"
     spans = {r["name"]: r["wall_ms"] for r in records if r["kind"] == "span"}
     assert set(spans) == {"retrieve", "prune", "generate"}
     assert {r["name"] for r in records if r["kind"] == "event"} == {
-        "retrieved", "pruned", "kv", "prompt", "generated",
+        "retrieved", "pruned", "kv", "prompt", "generated", "citations",
     }  # fmt: skip
 
 
@@ -216,7 +217,7 @@ def test_a_damaged_kv_file_is_a_miss_and_the_answer_the_same(ask_json, index):
         (["--kv-disk", "-1GB"], "--kv-disk"),
         (["--mode", "graph"], "invalid choice: 'graph'"),
         (["--dtype", "int8"], "invalid choice: 'int8'"),
-        (["--top-k", "many"], "invalid int value: 'many'"),
+        (["--top-k", "many"], "retrieve.hybrid.top_k wants int, got 'many'"),
     ],
     ids=" ".join,
 )

@@ -167,6 +167,17 @@ def test_the_prompt_is_prefix_passages_question_and_sequential_puts_the_best_las
     assert sequential.prompt == "".join(["Answer.\n\n", *reversed(texts), question])
 
 
+def test_the_template_renders_the_text_of_a_sequential_prompt(generator):
+    made = generator(mode="sequential")
+    gone = passage_of("gone", "One. ", kept=set())
+    pruned = passage_of("pruned", "First line.\n", "    code()\n", "Last one.", kept={1, 2})
+    read = [PASSAGES[0], pruned, PASSAGES[1]]
+    text = TEMPLATE.render(QUERY, [*read, gone])
+    assert text == made.prompt_text(made.plan(QUERY, read))
+    assert text.index("# assert:") < text.index("# pruned:") < text.index("# yield:")
+    assert TEMPLATE.render(QUERY, [], " It is ") == "Answer.\n\nQ: What is lazy?\nA: It is"
+
+
 def test_tokens_are_cached_or_prefilled_and_sum_to_the_prompt(generator, tiny_tokenizer):
     made = generator(DictCache(), sampling=Sampling(max_tokens=5))
     missed = made(QUERY, PASSAGES).tokens

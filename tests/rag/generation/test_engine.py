@@ -8,7 +8,7 @@ import torch
 
 from rag.errors import UnsupportedModelError
 from rag.generation.decoding import Sampling
-from rag.generation.engine import Engine
+from rag.generation.engine import READ_BLOCK, Engine
 from rag.generation.plan import (
     ContextWeights,
     EncodingPlan,
@@ -341,6 +341,89 @@ def test_a_seed_repeats_a_sample_and_temperature_zero_is_greedy(tiny_model):
     greedy = draw()
     assert greedy == draw(seed=5)
     assert list(engine.decode(state(), Sampling(8), frozenset({greedy[2]}))) == greedy[:2]
+
+
+def test_scored_tokens_are_the_decoded_ones_with_their_log_probabilities(tiny_model):
+    engine = engine_of(tiny_model(dtype=torch.float64))
+    state = lambda: engine.prefill(sequential_plan(tokens(9)))  # noqa: E731
+    sampling = Sampling(6, temperature=0.5, seed=2)
+    plain = list(engine.decode(state(), sampling, frozenset()))
+    scored = list(engine.decode_scored(state(), sampling, frozenset()))
+    assert [token for token, _ in scored] == plain
+    assert all(logprob < 0 for _, logprob in scored)
+    ids = [*tokens(9), *plain]
+    causal = torch.ones(len(ids), len(ids)).tril().bool()
+    table = stock_forward(engine, ids, list(range(len(ids))), causal).log_softmax(-1)
+    for at, (token, logprob) in enumerate(scored):
+        assert abs(float(table[8 + at, token]) - logprob) < 1e-10
+    again = engine.score(state(), plain)
+    assert torch.allclose(again, torch.tensor([p for _, p in scored]).double(), atol=1e-10)
+
+
+def test_a_score_sees_cached_passages_and_leaves_the_request_as_it_was(tiny_model):
+    engine = engine_of(tiny_model(dtype=torch.float64))
+    prefix, passages = segments(engine)
+    plan = parallel_plan(
+        prefix, tuple((p, None) for p in passages), tokens(7, seed=9), ContextWeights()
+    )
+    state, more = engine.prefill(plan), tokens(5, seed=4)
+    found = engine.score(state, more)
+    table = dense_oracle(engine, plan, more).log_softmax(-1)[-6:-1]
+    expected = torch.stack([row[token] for row, token in zip(table, more, strict=True)])
+    assert (found - expected).abs().max() < 1e-10
+    assert torch.equal(found, engine.score(state, more))
+    assert engine.score(state, ()).shape == (0,)
+    decoded = list(engine.decode(state, Sampling(4), frozenset()))
+    assert decoded == list(engine.decode(engine.prefill(plan), Sampling(4), frozenset()))
+
+
+def test_a_shared_beginning_is_a_view_that_outlives_what_is_appended(tiny_model):
+    engine = engine_of(tiny_model())
+    ids = tokens(READ_BLOCK + 9)
+    first = engine.read(ids)
+    keys, values = first.cache.first(READ_BLOCK)
+    before = [tensor.clone() for tensor in (*keys, *values)]
+    second = engine.read((*ids[:READ_BLOCK], 7, 8), like=first.cache, shared=READ_BLOCK)
+    list(engine.decode(first, Sampling(90), frozenset()))
+    list(engine.decode(second, Sampling(90), frozenset()))
+    for tensor, was in zip((*keys, *values), before, strict=True):
+        assert torch.equal(tensor, was)
+    assert second.cache.tail_tokens == READ_BLOCK + 2 + 89
+    assert all(layer._prefix is None for layer in second.cache.layers)
+    assert second.cache.nbytes == sum(
+        tensor.nbytes for layer in second.cache.layers for tensor in (layer._keys, layer._values)
+    )
+
+
+def test_a_raw_prompt_is_read_in_blocks_wherever_its_beginning_comes_from(tiny_model):
+    engine, sizes = engine_of(tiny_model()), []
+    engine.model.register_forward_pre_hook(lambda _, args: sizes.append(args[0].shape[1]))
+    ids = tokens(2 * READ_BLOCK + 5)
+    first = engine.read(ids)
+    assert sizes == [READ_BLOCK, READ_BLOCK, 5]
+    sizes.clear()
+    engine.read(ids, like=first.cache, shared=READ_BLOCK)
+    assert sizes == [READ_BLOCK, 5]
+
+
+def test_prompts_read_together_count_what_they_share_once(tiny_model):
+    engine = engine_of(tiny_model(), DictCache(), placed_bytes=0)
+    prefix, (a, b, _) = segments(engine)
+    plans = [
+        parallel_plan(prefix, ((p, None),), tokens(7, seed=9), ContextWeights()) for p in (a, b)
+    ]
+    states = engine.prefill_all(plans)
+    assert [segment.name for segment, _ in states[-1].fresh] == ["prefix", a.name, b.name]
+    assert (states[-1].use.hits, states[-1].use.misses) == (0, 3)
+    for state, plan in zip(states, plans, strict=True):
+        assert torch.equal(state.logits, engine.prefill(plan).logits)
+
+
+def test_engines_of_one_model_take_turns(tiny_model):
+    model = tiny_model()
+    first, second, other = engine_of(model), engine_of(model), engine_of(tiny_model())
+    assert first._lock is second._lock
+    assert first._lock is not other._lock
 
 
 def test_refuses_a_prompt_past_the_window_naming_both(tiny_model):

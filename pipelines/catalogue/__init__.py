@@ -1,0 +1,1 @@
+"""The catalogue of operators and resources by short name."""

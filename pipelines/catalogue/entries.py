@@ -1,0 +1,94 @@
+"""Short names in the vocabulary of Modular RAG (arXiv:2407.21059), and what makes each operator."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An operator's place in the catalogue.
+
+    Attributes:
+        target: `module:attribute` of its class or factory.
+        submodule: the paper's sub-module.
+        extra: the extra that it needs, or empty.
+    """
+
+    target: str
+    submodule: str
+    extra: str = ""
+
+
+@dataclass(frozen=True)
+class ResourceEntry:
+    """A resource's place in the catalogue.
+
+    Attributes:
+        target: `module:attribute` of what opens it.
+        kind: of resource.
+        extra: the extra that it needs, or empty.
+    """
+
+    target: str
+    kind: str
+    extra: str = ""
+
+
+MODULES = {
+    "query": "pre-retrieval",
+    "route": "orchestration",
+    "retrieve": "retrieval",
+    "fuse": "orchestration",
+    "select": "post-retrieval",
+    "prune": "post-retrieval",
+    "generate": "generation",
+    "judge": "orchestration",
+}
+"""The paper's module of each first half of a short name, in the order of a flow."""
+
+_MADE = "pipelines.catalogue.factories"
+
+OPERATORS = {
+    "query.rewrite": Entry("rag.query.rewrite:Rewrite", "query transformation"),
+    "query.step_back": Entry("rag.query.step_back:StepBack", "query transformation"),
+    "query.hyde": Entry("rag.query.hyde:HyDE", "query transformation"),
+    "query.condense": Entry("rag.query.condense:Condense", "query transformation"),
+    "query.append_answer": Entry("rag.query.append_answer:AppendAnswer", "query transformation"),
+    "query.from_completion": Entry(
+        "rag.query.from_completion:QueryFromCompletion", "query transformation"
+    ),
+    "query.multi": Entry("rag.query.multi_query:MultiQuery", "query expansion"),
+    "query.decompose": Entry("rag.query.decompose:Decompose", "query expansion"),
+    "query.clarify": Entry("rag.query.clarify:Clarify", "query expansion"),
+    "route.rules": Entry("rag.routing.rules:RuleRouter", "routing"),
+    "route.complexity": Entry("rag.routing.complexity:ComplexityRouter", "routing"),
+    "retrieve.sparse": Entry(f"{_MADE}:sparse", "retriever selection"),
+    "retrieve.dense": Entry(f"{_MADE}:dense", "retriever selection"),
+    "retrieve.hybrid": Entry(f"{_MADE}:hybrid", "retriever selection"),
+    "fuse.rrf": Entry("retrievers.rrf:RRF", "fusion"),
+    "fuse.interleave": Entry("retrievers.interleave:Interleave", "fusion"),
+    "fuse.minmax": Entry("retrievers.minmax:MinMax", "fusion"),
+    "fuse.union": Entry("retrievers.union:Union", "fusion"),
+    "fuse.vote": Entry("rag.generation.vote:Vote", "fusion"),
+    "fuse.best": Entry("rag.generation.best_supported:BestSupported", "fusion"),
+    "fuse.answers": Entry("rag.generation.merge_answers:MergeAnswers", "fusion"),
+    "select.single": Entry("rag.generation.single:SinglePassage", "selection"),
+    "select.relevant": Entry("pruners.relevant:RelevantPassages", "selection"),
+    "prune.sentences": Entry(f"{_MADE}:sentences", "selection"),
+    "generate.cached": Entry(f"{_MADE}:cached", "generation"),
+    "generate.sentence": Entry("rag.generation.sentence:GenerateSentence", "generation"),
+    "generate.append": Entry("rag.generation.append:AppendSentence", "generation"),
+    "generate.ensemble": Entry("rag.generation.ensemble:GenerateEnsemble", "generation"),
+    "generate.assemble": Entry("rag.generation.assemble:AssembleAnswer", "generation"),
+    "judge.confidence": Entry("rag.judging.confidence:Confidence", "scheduling"),
+    "judge.answer_stable": Entry("rag.judging.stability:AnswerStable", "scheduling"),
+    "judge.needs_retrieval": Entry("rag.judging.needs_retrieval:NeedsRetrieval", "scheduling"),
+    "judge.relevance": Entry("rag.judging.relevance:Relevance", "scheduling"),
+    "judge.support": Entry("rag.judging.support:Support", "verification"),
+    "judge.lm": Entry("rag.judging.critique:LMJudge", "scheduling"),
+}
+
+RESOURCES = {
+    "index.folder": ResourceEntry(f"{_MADE}:index_folder", "index"),
+    "lm.transformers": ResourceEntry(f"{_MADE}:local_model", "lm"),
+    "kv.disk": ResourceEntry(f"{_MADE}:disk_store", "kv"),
+}

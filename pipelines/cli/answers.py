@@ -1,0 +1,102 @@
+"""Answers as a person reads them on a terminal, and as programs read them."""
+
+from typing import TYPE_CHECKING, Any
+
+from pipelines.cli.terminal import byte_size, remark, say
+
+if TYPE_CHECKING:
+    from rag.records import Answer, Passage
+
+REFUSAL = "No passage supports an answer."
+
+
+def as_json(answer: "Answer") -> dict[str, Any]:
+    """Return what programs may rely on: the keys that the documentation lists."""
+    return {
+        "answer": REFUSAL if answer.abstained else answer.text,
+        "abstained": answer.abstained,
+        "citations": [
+            {
+                "passage_id": c.passage_id,
+                "document": c.document,
+                "start": c.start,
+                "end": c.end,
+                "quote": c.quote,
+                "answer_start": c.answer_start,
+                "answer_end": c.answer_end,
+                "number": c.number,
+                "score": c.score,
+                **({} if c.page is None else {"page": c.page}),
+            }
+            for c in answer.citations
+        ],
+        "unsupported": [span.of(answer.text) for span in answer.unsupported],
+        "passages": [
+            {
+                "id": passage.id,
+                "document": passage.document,
+                "title": passage.title,
+                "score": passage.score,
+                "text": passage.text,
+                "kept": [[span.start, span.end] for span in _kept(passage)],
+            }
+            for passage in answer.passages
+        ],
+        "kv": {
+            "hits": answer.cache.hits,
+            "misses": answer.cache.misses,
+            "bytes": answer.cache.bytes,
+            "segments": dict(answer.cache.reasons),
+        },
+        "tokens": {
+            "prompt": answer.tokens.prompt,
+            "cached": answer.tokens.cached,
+            "prefilled": answer.tokens.prefilled,
+            "generated": answer.tokens.generated,
+        },
+        "timings_ms": dict(answer.timings_ms),
+        "mode": answer.mode,
+        "model": answer.model,
+    }
+
+
+def draw(answer: "Answer") -> None:
+    """Print the answer with its citations, and a line of numbers."""
+    from rag.generation.citations import marked
+
+    if answer.abstained:
+        say(REFUSAL)
+        if answer.text:
+            say(f"  (what the model said, unsupported: {answer.text})")
+    else:
+        say(marked(answer.text, answer.citations, answer.unsupported))
+    seen = set()
+    for c in answer.citations:
+        if (c.passage_id, c.start) in seen:
+            continue
+        seen.add((c.passage_id, c.start))
+        page = "" if c.page is None else f", page {c.page}"
+        say(f"  [{c.number}] {c.document}{page}, characters {c.start}-{c.end}:")
+        say(f"      “{' '.join(c.quote.split())}”")
+    use, tokens, ms = answer.cache, answer.tokens, answer.timings_ms
+    remark(
+        f"{answer.mode}, {answer.model}: {tokens.prompt} prompt tokens, {tokens.cached} from the "
+        f"KV cache ({use.hits} hits, {use.misses} misses, {byte_size(use.bytes)}), "
+        f"first token after {ms['ttft']:.0f} ms, all after {ms['total']:.0f} ms"
+    )
+
+
+def draw_passages(answer: "Answer") -> None:
+    """Print every passage, its kept sentences marked + and its pruned ones -."""
+    for number, passage in enumerate(answer.passages, 1):
+        kept = set(passage.kept_rows)
+        score = "" if passage.score is None else f", score {passage.score:.2f}"
+        say(f"\n{number}. {passage.id}: {passage.title}{score}")
+        say(f"   {len(kept)} of {len(passage.sentences)} sentences kept")
+        for row, span in enumerate(passage.sentences):
+            sentence = " ".join(span.of(passage.text).split())
+            say(f"   {'+' if row in kept else '-'} {sentence}")
+
+
+def _kept(passage: "Passage") -> tuple[Any, ...]:
+    return passage.sentences if passage.kept is None else passage.kept.spans

@@ -1,0 +1,88 @@
+"""Arguments of the commands that load a pipeline, and what they open with them."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.cli.model_arguments import DTYPES, size
+
+if TYPE_CHECKING:
+    from pipelines.flow.pipeline import Pipeline
+
+
+def add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `--set` and `--plugin`."""
+    parser.add_argument(
+        "--set",
+        metavar="STEP.OPTION=VALUE",
+        action="append",
+        default=[],
+        dest="sets",
+        help="change an option of a step, or vars.NAME; may be repeated",
+    )
+    parser.add_argument(
+        "--plugin",
+        metavar="FILE",
+        action="append",
+        default=[],
+        type=Path,
+        dest="plugins",
+        help="a Python file with operators of your own; it is run",
+    )
+
+
+def add_resource_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what binds the resources `index` and `lm`."""
+    group = parser.add_argument_group("resources")
+    group.add_argument("-i", "--index", metavar="DIR", type=Path, help="binds the index")
+    group.add_argument(
+        "--model", metavar="NAME", help="binds lm: smollm2-135m, a folder, a .gguf file, a hub id"
+    )
+    group.add_argument("--dtype", choices=DTYPES, default="auto", help="default: auto, the fastest")
+    group.add_argument(
+        "--download", action="store_true", help="allow to fetch a model of a known short name"
+    )
+    group.add_argument(
+        "--kv-ram", metavar="SIZE", type=size, default=size("4GB"), help="RAM for KV (default: 4GB)"
+    )
+    group.add_argument(
+        "--kv-disk", metavar="SIZE", type=size, default=size("10GB"), help="disk (default: 10GB)"
+    )
+
+
+def loaded(args: argparse.Namespace, source: str, sets: list[str] | None = None) -> "Pipeline":
+    """Return the pipeline that the arguments name, with its resources bound as far as they say.
+
+    Raises:
+        InvalidPipelineError: with every mistake in it.
+    """
+    from pipelines.catalogue.plugins import with_plugins
+    from pipelines.loading import load_pipeline
+
+    catalogue = with_plugins(args.plugins)
+    pipeline = load_pipeline(source, sets=args.sets if sets is None else sets, catalogue=catalogue)
+    return pipeline.bind(**resources(args))
+
+
+def resources(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the resources that `add_resource_arguments` binds, to be opened when needed."""
+    from pipelines.flow.blocks import ResourceUse
+
+    found: dict[str, Any] = {}
+    if args.index is not None:
+        options = {
+            "path": args.index,
+            "download": args.download,
+            "kv_ram": args.kv_ram,
+            "kv_disk": args.kv_disk,
+        }
+        found["index"] = ResourceUse(use="index.folder", options=options)
+    if args.model is not None:
+        options = {
+            "model": args.model,
+            "dtype": args.dtype,
+            "download": args.download,
+            "placed_bytes": args.kv_ram // 2,
+        }
+        found["lm"] = ResourceUse(use="lm.transformers", options=options)
+    return found

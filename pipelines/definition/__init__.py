@@ -1,0 +1,1 @@
+"""Pipeline definitions as YAML files."""

@@ -1,0 +1,234 @@
+"""Asking a pipeline: from a recipe and a data folder to outcomes of questions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.evaluating.data_index import data_index
+from pipelines.flow.blocks import ResourceUse
+from pipelines.flow.result import Result, StepFailedError
+from rag.errors import DovetailError
+from rag.evaluation.data import Question, data_sha
+from rag.evaluation.outcomes import Outcome
+from rag.records import Answer, Hit, Passage, Query
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from pipelines.flow.pipeline import Pipeline
+    from pipelines.progress import Progress
+    from rag.protocols import Encoder
+
+MODEL = "smollm2-135m"
+
+
+class UnaskableError(DovetailError):
+    """A pipeline that needs more than a question and the data give."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """How to open what a recipe leaves unbound.
+
+    Attributes:
+        model: name, folder or hub id of the language model; None takes the one that the pipeline
+            declares, or else the default.
+        dtype: of its forward pass.
+        download: let short names reach the hub.
+        kv_ram: bytes of RAM for KV.
+        kv_disk: bytes of disk for KV.
+    """
+
+    model: str | None = None
+    dtype: str = "auto"
+    download: bool = False
+    kv_ram: int = 4_000_000_000
+    kv_disk: int = 10_000_000_000
+
+
+class PipelineAsker:
+    """Asks a pipeline batches of questions; closes what the pipeline opened.
+
+    A question whose passages were not all in the KV cache is asked again at once, and the time to
+    the first token is that of the second time, as caches are to be filled beforehand. If they still
+    miss then, as the store is too small, there is no such time.
+
+    Attributes:
+        config: hash of the pipeline with its options, the model and the data.
+        model: name of the language model, once one has answered.
+    """
+
+    def __init__(self, pipeline: Pipeline, *, config: str = "") -> None:
+        self.config = config
+        self.model: str | None = None
+        self._pipeline = pipeline
+
+    def __call__(self, questions: Sequence[Question]) -> list[Outcome]:
+        """Return one outcome a question, in order; a failed step is an outcome with `error`."""
+        results = self._ask(questions)
+        cold = [
+            question
+            for question, result in zip(questions, results, strict=True)
+            if _missed(_answer(result))
+        ]
+        again = dict(zip((q.id for q in cold), self._ask(cold), strict=True)) if cold else {}
+        return [
+            self._outcome(result, timed=again.get(question.id, result))
+            for question, result in zip(questions, results, strict=True)
+        ]
+
+    def _ask(self, questions: Sequence[Question]) -> list[Result | StepFailedError]:
+        empty: dict[str, Any] = {"history": []} if "history" in self._inputs else {}
+        return self._pipeline.batch(
+            [{"query": Query(question.text), **empty} for question in questions],
+            on_error="return",
+        )
+
+    def _outcome(
+        self, result: Result | StepFailedError, *, timed: Result | StepFailedError
+    ) -> Outcome:
+        if isinstance(result, StepFailedError):
+            return Outcome(error=str(result))
+        answer, warm = _answer(result), _answer(timed)
+        prompt_tokens = answer.tokens.prompt if answer else 0
+        if answer is not None and answer.model:
+            self.model = answer.model
+        return Outcome(
+            ranking=_ranking(result),
+            passages=_read(result, answer),
+            answer=answer,
+            ttft_ms=warm.timings_ms.get("ttft") if warm and _measured(warm) else None,
+            prompt_tokens=prompt_tokens or None,
+        )
+
+    @property
+    def _inputs(self) -> Mapping[str, str]:
+        return self._pipeline.definition.inputs
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._pipeline.close()
+
+
+def pipeline_asker(
+    recipe: str,
+    data: Path,
+    *,
+    encoder: Encoder,
+    sets: Sequence[str] = (),
+    choice: ModelChoice | None = None,
+    progress: Progress | None = None,
+) -> PipelineAsker:
+    """Return what asks a recipe about a data folder; its index is made if the recipe needs one.
+
+    Args:
+        recipe: name of a shipped recipe, or path of a pipeline file.
+        data: in the layout of the evaluation data.
+        encoder: of the index, if it has to be made.
+        sets: changes of options, `step.option=value`.
+        choice: model and budgets.
+        progress: watches the index being made.
+
+    Raises:
+        DovetailError: if the pipeline has mistakes or needs inputs other than a question, or the
+            data cannot be read; the pipeline is looked at first.
+    """
+    from pipelines.loading import load_pipeline
+
+    pipeline = load_pipeline(recipe, sets=list(sets)).require_valid()
+    return asker_of(pipeline, data, encoder=encoder, choice=choice, progress=progress)
+
+
+def asker_of(
+    pipeline: Pipeline,
+    data: Path,
+    *,
+    encoder: Encoder,
+    choice: ModelChoice | None = None,
+    progress: Progress | None = None,
+) -> PipelineAsker:
+    """Return what asks a pipeline about a data folder; see `pipeline_asker`."""
+    choice = choice or ModelChoice()
+    others = sorted(set(pipeline.definition.inputs) - {"query", "history"})
+    if others or "query" not in pipeline.definition.inputs:
+        needed = ", ".join(pipeline.definition.inputs) or "nothing"
+        raise UnaskableError(
+            f"eval gives a pipeline `query` and an empty `history`, and {pipeline.name!r} takes "
+            f"{needed}"
+        )
+    definition = replace(pipeline.definition, overrides=())
+    needed_names = pipeline.checked.needed.keys() - definition.resources.keys()
+    bound: dict[str, ResourceUse] = {}
+    if "index" in needed_names:
+        options = {
+            "path": data_index(data, encoder=encoder, progress=progress),
+            "download": choice.download,
+            "kv_ram": choice.kv_ram,
+            "kv_disk": choice.kv_disk,
+        }
+        bound["index"] = ResourceUse(use="index.folder", options=options)
+    if "lm" in needed_names or ("lm" in definition.resources and choice.model is not None):
+        options = {
+            "model": choice.model or MODEL,
+            "dtype": choice.dtype,
+            "download": choice.download,
+            "placed_bytes": choice.kv_ram // 2,
+        }
+        bound["lm"] = ResourceUse(use="lm.transformers", options=options)
+    model = (choice.model or MODEL, choice.dtype) if "lm" in bound else None
+    depends = repr((definition, model, encoder.fingerprint, data_sha(data)))
+    config = hashlib.sha256(depends.encode()).hexdigest()[:16]
+    return PipelineAsker(pipeline.bind(**bound), config=config)
+
+
+def _answer(result: Result | StepFailedError) -> Answer | None:
+    if isinstance(result, StepFailedError):
+        return None
+    found = result.outputs.get("answer", result.variables.get("answer"))
+    return found if isinstance(found, Answer) else None
+
+
+def _missed(answer: Answer | None) -> bool:
+    return answer is not None and answer.cache.misses > 0
+
+
+def _measured(answer: Answer) -> bool:
+    """Return whether the first token came from filled caches; nothing read means no token."""
+    return answer.tokens.prompt > 0 and not _missed(answer)
+
+
+def _ranking(result: Result) -> list[Hit]:
+    """Return the last ranking as document ids; in an index of data a passage is its document."""
+    if result.ranking is None:
+        return [Hit(p.document, p.score or 0.0) for p in _passages(result.variables)]
+    top = [Hit(passage.document, passage.score or 0.0) for passage in result.ranking]
+    return [*top, *result.ranking.tail]
+
+
+def _read(result: Result, answer: Answer | None) -> Sequence[Passage]:
+    """Return what was read with the pruner's decisions, passages it emptied included."""
+    found = _passages(result.variables)
+    return found or (answer.passages if answer is not None else ())
+
+
+def _passages(variables: Mapping[str, Any]) -> Sequence[Passage]:
+    """Return the variable `passages`; one that was pruned goes before it if it was not."""
+    lists = [
+        value
+        for name, value in sorted(variables.items(), key=lambda item: item[0] != "passages")
+        if isinstance(value, list | tuple) and value and isinstance(value[0], Passage)
+    ]
+    pruned = [value for value in lists if any(p.kept is not None for p in value)]
+    return next(iter(pruned or lists), ())

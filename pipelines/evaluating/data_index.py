@@ -1,0 +1,119 @@
+"""The index of evaluation data: made once per content, kept in the user's cache."""
+
+import re
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.index_folder import open_index
+from pipelines.progress import Progress, Unwatched
+from pipelines.snapshots import SNAPSHOTS, Content, write_snapshot
+from pipelines.text_vectors import TextVectors, VectorJournal
+from pruners import sentence_texts
+from rag.corpus.manifest import (
+    MANIFEST,
+    Counts,
+    EncoderIdentity,
+    IndexedSource,
+    Manifest,
+)
+from rag.errors import IndexFolderError
+from rag.evaluation.data import corpus_sha, read_corpus
+from rag.files import FolderLock
+from rag.models.user_cache import user_cache
+from rag.protocols import Encoder
+from rag.records import Document, Passage
+
+FOLDER = "data-indexes"
+_LAYOUT = "one line, one passage; 1"  # another number when passages are made in another way
+_PARTIAL = "partial"
+
+
+def data_index(data: Path, *, encoder: Encoder, progress: Progress | None = None) -> Path:
+    """Return the index folder of a data folder's corpus; it is made if it is missing or damaged.
+
+    It lies in the user's cache under the corpus's name and the hash of its content and of the
+    encoder, so an edited corpus has another one and the data folder is never written. It is seen
+    whole or not at all, and a build that was interrupted goes on where it was.
+
+    Args:
+        data: in the layout of the evaluation data.
+        encoder: makes the vectors of passages and of their sentences.
+        progress: watches.
+
+    Raises:
+        EvaluationDataError: if there is no corpus, or it is not in the layout.
+        FolderLockedError: if another process is making this very index.
+    """
+    folder = data_index_folder(data, encoder)
+    if not _whole(folder):
+        passages = read_corpus(data)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with FolderLock(folder):
+            if not _whole(folder):
+                _build(folder, data, passages, encoder, progress or Unwatched())
+    return folder
+
+
+def data_index_folder(data: Path, encoder: Encoder) -> Path:
+    """Return where the index of a data folder lies or will lie.
+
+    Raises:
+        EvaluationDataError: if there is no corpus.
+    """
+    depends = f"{_LAYOUT} {corpus_sha(data)} {encoder.fingerprint}"
+    name = re.sub(r"[^\w.-]+", "_", data.absolute().name).strip("._") or "data"
+    return user_cache() / FOLDER / f"{name}-{sha256(depends.encode()).hexdigest()[:16]}"
+
+
+def _whole(folder: Path) -> bool:
+    if not (folder / MANIFEST).exists():
+        return False
+    try:
+        open_index(folder)
+    except IndexFolderError:
+        return False
+    return True
+
+
+def _build(
+    folder: Path, data: Path, passages: Sequence[Passage], encoder: Encoder, progress: Progress
+) -> None:
+    # What builds that died, or damage, have left.
+    shutil.rmtree(folder / SNAPSHOTS, ignore_errors=True)
+    journal = VectorJournal(folder / _PARTIAL, encoder.fingerprint)
+    vectors = TextVectors(encoder, journal)(
+        [passage.searchable for passage in passages], progress, "encoding passages"
+    )
+    texts = [text for passage in passages for text in sentence_texts(passage)]
+    sentences = (
+        TextVectors(encoder, journal, dtype=np.float16)(texts, progress, "encoding sentences")
+        if texts
+        else np.empty((0, vectors.shape[1]), np.float16)
+    )
+    progress.stage("writing", 1)
+    documents = [Document(p.document, p.text, p.title or p.id) for p in passages]
+    snapshot, files = write_snapshot(folder, Content(documents, list(passages), vectors, sentences))
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    source = IndexedSource(
+        data.absolute().name,
+        str(data.resolve()),
+        corpus_sha(data),
+        tuple(passage.document for passage in passages),
+    )
+    Manifest(
+        snapshot=snapshot,
+        encoder=EncoderIdentity(encoder.name, encoder.fingerprint, int(vectors.shape[1])),
+        chunker=_LAYOUT,
+        created=now,
+        updated=now,
+        sources=(source,),
+        counts=Counts(len(documents), len(passages), len(sentences)),
+        files=files,
+    ).write(folder)
+    journal.clear()
+    progress.advance()

@@ -1,0 +1,95 @@
+"""Comparison of two runs over the same questions, metric by metric."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from rag.evaluation.rows import Row, RowsError, told_metrics
+from rag.evaluation.statistics import bootstrap_interval, holm, randomisation_p
+
+_LISTED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How a second run differs from a first one in one metric.
+
+    Attributes:
+        a: mean of the first run.
+        b: mean of the second.
+        difference: b - a.
+        low: lower end of the difference's 95 % interval, by paired bootstrap.
+        high: its upper end.
+        p: two-sided, of a paired randomisation test.
+        p_holm: p corrected by Holm for all metrics compared.
+        n: questions that have the metric in both runs.
+    """
+
+    a: float
+    b: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    n: int
+
+
+def compare_rows(a: Sequence[Row], b: Sequence[Row], *, seed: int = 0) -> dict[str, Difference]:
+    """Return the difference of each metric that both runs have, over questions that have it twice.
+
+    Args:
+        a: rows of the first run.
+        b: rows of the second, over the same questions in any order.
+        seed: of both tests.
+
+    Raises:
+        RowsError: if a question is in one run only, or the runs share no metric.
+    """
+    first, second = ({row.id: row for row in rows} for rows in (a, b))
+    _refuse_unmatched(sorted(first.keys() - second), sorted(second.keys() - first))
+    told = set(told_metrics(b))
+    found: dict[str, Difference] = {}
+    for name in told_metrics(a):
+        if name not in told:
+            continue
+        pairs = [
+            (row.metrics[name], second[row.id].metrics[name])
+            for row in a
+            if name in row.metrics and name in second[row.id].metrics
+        ]
+        if pairs:
+            found[name] = _difference(pairs, seed)
+    if not found:
+        raise RowsError("the two runs have no metric in common")
+    corrected = holm([difference.p for difference in found.values()])
+    return {
+        name: replace(difference, p_holm=p)
+        for (name, difference), p in zip(found.items(), corrected, strict=True)
+    }
+
+
+def _difference(pairs: Sequence[tuple[float, float]], seed: int) -> Difference:
+    n = len(pairs)
+    differences = [of_b - of_a for of_a, of_b in pairs]
+    interval = bootstrap_interval(differences, seed=seed)
+    p = randomisation_p(differences, seed=seed)
+    return Difference(
+        a=sum(of_a for of_a, _ in pairs) / n,
+        b=sum(of_b for _, of_b in pairs) / n,
+        difference=interval.mean,
+        low=interval.low,
+        high=interval.high,
+        p=p,
+        p_holm=p,
+        n=n,
+    )
+
+
+def _refuse_unmatched(only_a: Sequence[str], only_b: Sequence[str]) -> None:
+    parts = []
+    for name, ids in (("A", only_a), ("B", only_b)):
+        if ids:
+            more = ", …" if len(ids) > _LISTED else ""
+            parts.append(f"{len(ids)} only in {name} ({', '.join(ids[:_LISTED])}{more})")
+    if parts:
+        raise RowsError(f"A and B must hold the same questions, got {' and '.join(parts)}")

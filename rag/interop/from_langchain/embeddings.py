@@ -1,0 +1,116 @@
+"""LangChain embeddings as our encoders."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rag.interop.from_langchain.naming import class_path, model_name, needs
+from rag.records import text_sha
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_PROBE = "Bread rises because yeast ferments sugar."
+_SKETCH = 8
+
+
+class LangChainEncoder:
+    """Encoder over LangChain embeddings, or anything with `embed_documents`; unit vectors.
+
+    Encoders of ours treat queries and passages alike, so all texts go to `embed_documents`. A model
+    that embeds queries in another way is warned of when it is wrapped: it will rank less well.
+    """
+
+    def __init__(self, embeddings: Any, *, name: str | None = None) -> None:
+        """Wrap embeddings; two texts are embedded to learn about them.
+
+        Args:
+            embeddings: makes the vectors.
+            name: what to call them; None takes the model's own name, or the class.
+
+        Raises:
+            ValueError: if it has no `embed_documents`, or its vectors have no direction.
+        """
+        needs(embeddings, "embeddings", "embed_documents")
+        self._embeddings = embeddings
+        self._name = model_name(embeddings) if name is None else name
+        probe = _unit(embeddings.embed_documents([_PROBE]))[0]
+        self._dim = len(probe)
+        # The largest components' places, as services give slightly other numbers each time.
+        places = sorted(abs(probe).argsort(kind="stable")[-_SKETCH:].tolist())
+        facts = class_path(embeddings), model_name(embeddings), self._dim, places
+        self._fingerprint = text_sha(repr(facts))
+        if callable(getattr(embeddings, "embed_query", None)):
+            asked = _unit([embeddings.embed_query(_PROBE)])[0]
+            if len(asked) != self._dim or float(asked @ probe) < 0.99:
+                warnings.warn(
+                    f"{self._name} embeds queries in another way than documents; "
+                    "as an encoder it embeds both as documents",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
+
+    @property
+    def name(self) -> str:
+        """What the user called it, else the model's own name."""
+        return self._name
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of class, model name, width, and where a probe's vector is largest."""
+        return self._fingerprint
+
+    @property
+    def dim(self) -> int:
+        """Width of a vector."""
+        return self._dim
+
+    def encode(
+        self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None
+    ) -> np.ndarray:
+        """Return unit vectors, float32 (n, dim); n may be 0.
+
+        Raises:
+            ValueError: if what the embeddings return is of another shape, or not finite, or zero.
+        """
+        import numpy as np
+
+        if not texts:
+            return np.empty((0, self._dim), np.float32)
+        vectors = _unit(self._embeddings.embed_documents(list(texts)))
+        if vectors.shape != (len(texts), self._dim):
+            raise ValueError(
+                f"embed_documents must return {(len(texts), self._dim)}, got {vectors.shape}"
+            )
+        if progress is not None:
+            progress(len(texts))
+        return vectors
+
+
+def from_embeddings(embeddings: Any, *, name: str | None = None) -> LangChainEncoder:
+    """Return LangChain embeddings as an `Encoder`.
+
+    Args:
+        embeddings: anything with `embed_documents`; `embed_query` is only compared with it.
+        name: what to call it; None takes the model's own name.
+
+    Raises:
+        ValueError: if it has no `embed_documents`.
+    """
+    return LangChainEncoder(embeddings, name=name)
+
+
+def _unit(vectors: Sequence[Sequence[float]]) -> np.ndarray:
+    """Return float32 rows of unit length."""
+    import numpy as np
+
+    found = np.asarray(vectors, np.float64)
+    if found.ndim != 2:
+        raise ValueError(f"embeddings must return one vector a text, got shape {found.shape}")
+    norms = np.linalg.norm(found, axis=1, keepdims=True)
+    if not (np.isfinite(norms) & (norms > 0)).all():
+        raise ValueError("embeddings must be finite and not zero, got some that are not")
+    unit: np.ndarray = (found / norms).astype(np.float32)
+    return unit

@@ -1,0 +1,183 @@
+"""`dovetail eval` in process, over a scripted pipeline."""
+
+import json
+
+import pytest
+
+from pipelines.cli.eval import duration
+from pipelines.cli.main import main
+from pipelines.cli.metric_table import number, p_value
+from rag.evaluation import Outcome, read_rows
+from rag.records import Answer, Hit
+
+
+class Asker:
+    """A pipeline that knows one answer; fails on what it is told to."""
+
+    model = "tiny"
+    config = "c"
+
+    def __init__(self):
+        self.asked = []
+        self.fail = set()
+
+    def __call__(self, questions):
+        self.asked += [question.id for question in questions]
+        return [
+            Outcome(error="broken")
+            if q.id in self.fail
+            else Outcome([Hit("a", 1.0)], (), Answer("red"), 5.0, 100)
+            for q in questions
+        ]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+@pytest.fixture
+def asker(monkeypatch):
+    scripted = Asker()
+    scripted.opened = []
+
+    def opened(recipe, data, **options):
+        scripted.opened.append((recipe, data, options))
+        return scripted
+
+    monkeypatch.setattr("pipelines.evaluating.asking.pipeline_asker", opened)
+    monkeypatch.setattr("pipelines.cli.index.LateEncoder", lambda name, download: name)
+    monkeypatch.setattr(
+        "pipelines.cli.main.COMMANDS", {"eval": ("pipelines.cli.eval", "score a pipeline")}
+    )
+    return scripted
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    lines = [{"id": f"q{n:02}", "question": "What?", "answers": ["red"]} for n in range(20)]
+    (folder / "queries.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "qrels.tsv").write_text("".join(f"q{n:02}\t0\ta\t1\n" for n in range(20)))
+    extra = {"id": "u", "question": "Why?", "unanswerable": True}
+    (folder / "unanswerable.jsonl").write_text(json.dumps(extra) + "\n")
+    return folder
+
+
+@pytest.fixture
+def evaluate(asker, data, capsys):
+    def run(*arguments):
+        status = main(["eval", "naive", str(data), *map(str, arguments)])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def test_json_holds_what_programs_rely_on(evaluate, asker, data):
+    status, out, err = evaluate("--json", "--limit", 10, "--set", "retrieve.top_k=5")
+    assert (status, err) == (0, "")
+    shown = json.loads(out)
+    assert (shown["recipe"], shown["data"], shown["n"], shown["seed"]) == (
+        "naive",
+        str(data),
+        10,
+        0,
+    )
+    assert shown["metrics"]["EM"] == {"mean": 1.0, "low": 1.0, "high": 1.0, "n": 10}
+    assert set(shown["metrics"]) >= {"nDCG@10", "AllR@5", "F1", "Abstain", "TTFT_ms", "Tokens"}
+    assert "SentR" not in shown["metrics"]
+    assert (shown["errors"], shown["model"]) == (0, "tiny")
+    recipe, folder, options = asker.opened[0]
+    assert (recipe, folder, options["sets"]) == ("naive", data, ["retrieve.top_k=5"])
+    assert options["choice"].model is None
+
+
+def test_a_limit_draws_the_same_questions_every_time(evaluate, asker):
+    for seed in (0, 0, 1):
+        assert evaluate("--limit", 5, "--seed", seed)[0] == 0
+    assert asker.asked[:5] == asker.asked[5:10] != asker.asked[10:]
+    assert asker.asked[:5] == sorted(asker.asked[:5])
+
+
+def test_the_table_is_plain_and_the_time_projected(evaluate):
+    _, out, err = evaluate()
+    assert "naive on " in out
+    assert "20 questions, seed 0" in out
+    assert ["EM", "1.000", "1.000", "1.000", "20"] in [line.split() for line in out.splitlines()]
+    assert "20 questions: about 0 s to go" in err
+    assert "to go" not in evaluate("--quiet")[2]
+
+
+def test_rows_are_kept_and_asked_once(evaluate, asker, tmp_path):
+    out = tmp_path / "rows.jsonl"
+    evaluate("--limit", 5, "--out", out)
+    assert [row.id for row in read_rows(out)] == asker.asked
+    _, shown, err = evaluate("--limit", 8, "--out", out)
+    assert "5 questions asked before" in err
+    assert len(asker.asked) == len(set(asker.asked)) == 8
+    assert "8 questions" in shown
+    status, _, err = evaluate("--limit", 5, "--out", out)
+    assert status == 2
+    assert "holds 3 rows of questions that this run does not ask" in err
+
+
+def test_failed_questions_are_told_and_count_zero(evaluate, asker):
+    asker.fail = {"q03"}
+    status, out, err = evaluate("--json")
+    assert status == 0
+    assert json.loads(out)["errors"] == 1
+    assert json.loads(out)["metrics"]["EM"]["mean"] == 0.95
+    assert "failed q03: broken" in err
+    assert "1 question of 20 failed and count as 0" in err
+    asker.fail = {f"q{n:02}" for n in range(20)}
+    status, out, _ = evaluate("--json")
+    assert status == 1
+    assert json.loads(out)["metrics"] == {}
+
+
+def test_a_trec_run_is_written(evaluate, tmp_path):
+    evaluate("--trec", tmp_path / "run.txt", "--limit", 2)
+    lines = (tmp_path / "run.txt").read_text().splitlines()
+    assert len(lines) == 2
+    assert lines[0].endswith(" Q0 a 1 1.00000000 naive")
+
+
+def test_unanswerable_questions_are_asked_when_asked_for(evaluate, asker):
+    evaluate()
+    assert "u" not in asker.asked
+    _, out, _ = evaluate("--unanswerable", "--json")
+    assert asker.asked[-1] == "u"
+    metrics = json.loads(out)["metrics"]
+    assert (metrics["EM"]["n"], metrics["Abstain"]["n"]) == (20, 21)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--limit", "0"], "--limit must be at least 1, got 0"),
+        (["--seed", "-1"], "--seed must be at least 0, got -1"),
+        (["--out", "no/where/rows"], "--out must be in a folder that exists, got no/where/rows"),
+        (["--trec", "/"], "--trec must be a file, got the folder /"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_asked(evaluate, asker, arguments, message):
+    status, _, err = evaluate(*arguments)
+    assert status == 2
+    assert message in err
+    assert asker.opened == []
+
+
+def test_the_data_folder_is_never_written(evaluate, data):
+    status, _, err = evaluate("--out", data / "rows.jsonl")
+    assert status == 2
+    assert "--out must not be in the data folder" in err
+    assert not (data / "rows.jsonl").exists()
+
+
+def test_numbers_and_times_read_well():
+    assert [number(v) for v in (0.12345, 12.345, 123456.0)] == ["0.123", "12.3", "123,456"]
+    assert number(0.5, sign=True) == "+0.500"
+    assert [p_value(p) for p in (0.00001, 0.0312)] == ["<0.0001", "0.0312"]
+    assert [duration(s) for s in (40, 720, 7500)] == ["40 s", "12 min", "2 h 05 min"]

@@ -1,0 +1,146 @@
+"""Events: what each kind of value puts into the trace."""
+
+import json
+import math
+
+import pytest
+
+from rag.ranking import Ranking
+from rag.records import Answer, Completion, Hit, Judgement, Query, Route
+from rag.tracing import events_of
+
+SENTENCES = ("Backups run at two. ", "The lamp is red. ", "They go to the attic.")
+TEXT = "".join(SENTENCES)
+
+
+def test_passages_are_retrieved_in_their_order_without_the_tail(build):
+    ((name, data),) = events_of(
+        Ranking(
+            [build.passage(score=0.1234567), build.passage("b.md:0", score=None)],
+            tail=[Hit("z", 0.1)],
+        )
+    )
+    assert name == "retrieved"
+    first, second = data["passages"]
+    assert first == {
+        "id": "a.md:0",
+        "document": "a.md",
+        "title": "Backups",
+        "score": 0.123457,
+        "rank": 1,
+        "span": [100, 100 + len(TEXT)],
+        "text": TEXT,
+    }
+    assert (second["rank"], second["score"]) == (2, None)
+
+
+def test_pruned_passages_tell_of_every_sentence(build):
+    ((name, data),) = events_of([build.passage(kept=(0.9, 0.0, 0.6))])
+    assert name == "pruned"
+    assert (data["passage"], data["method"], data["threshold"]) == ("a.md:0", "sentences", 0.4)
+    assert data["text"] == TEXT
+    assert data["sentences"][1] == {
+        "span": [len(SENTENCES[0]), len(SENTENCES[0] + SENTENCES[1])],
+        "score": 0.0,
+        "kept": False,
+        "forced": "title",
+    }
+    kept = len(SENTENCES[0]) + len(SENTENCES[2])
+    assert data["keep_ratio"] == pytest.approx(kept / len(TEXT), abs=1e-6)
+
+
+def test_whole_and_pruned_passages_together_keep_their_ranks(build):
+    events = events_of([build.passage(kept=(0.9, 0.1, 0.6)), build.passage("b.md:0")])
+    assert [name for name, _ in events] == ["retrieved", "pruned"]
+    assert [row["rank"] for row in events[0][1]["passages"]] == [2]
+
+
+def test_a_text_that_was_described_is_left_out_but_another_of_the_same_id_is_not(build):
+    described = set()
+    assert "text" in events_of([build.passage()], described)[0][1]["passages"][0]
+    assert "text" not in events_of([build.passage(kept=(1, 1, 1))], described)[0][1]
+    assert (
+        "text" in events_of([build.passage(text=TEXT[:-1] + "!")], described)[0][1]["passages"][0]
+    )
+
+
+def test_an_answer_tells_of_kv_prompt_text_and_citations(build):
+    events = dict(events_of(build.answer()))
+    assert list(events) == ["kv", "prompt", "generated", "citations"]
+    assert events["kv"] == {
+        "hits": 1,
+        "misses": 1,
+        "bytes": 2_500_000,
+        "segments": {"prefix": "hit (ram)", "a.md:0": "absent"},
+    }
+    assert events["prompt"]["text"] == build.answer().prompt
+    assert (events["prompt"]["tokens"], events["prompt"]["cached"]) == (30, 10)
+    assert events["generated"]["tokens_per_s"] == 10.0, "four tokens after the first in 400 ms"
+    assert events["generated"]["ttft_ms"] == 12.5
+    assert events["citations"]["citations"][0]["start"] == 100
+    assert events["citations"]["unsupported"] == [[17, 28]]
+
+
+def test_an_answer_that_read_nothing_tells_of_its_text_only():
+    ((name, data),) = events_of(Answer("Yes."))
+    assert name == "generated"
+    assert (data["text"], data["tokens_per_s"], data["ttft_ms"]) == ("Yes.", 0.0, None)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (Query("why?"), ("query", {"text": "why?"})),
+        ([Query("a"), Query("b")], ("queries", {"queries": [{"text": "a"}, {"text": "b"}]})),
+        (
+            Route(("x",), {"x": 0.75, "y": 0.25}, "examples", fallback=True),
+            (
+                "route",
+                {
+                    "labels": ["x"],
+                    "probs": {"x": 0.75, "y": 0.25},
+                    "source": "examples",
+                    "fallback": True,
+                },
+            ),
+        ),
+        (
+            Judgement(passed=False, score=math.inf, reason="odd"),
+            ("judge", {"passed": False, "score": None, "reason": "odd"}),
+        ),
+        (
+            Completion("a b", ("a", " b"), (-0.5, -1.5), "stop"),
+            (
+                "generated",
+                {
+                    "text": "a b",
+                    "finish": "stop",
+                    "tokens": 2,
+                    "logprob_min": -1.5,
+                    "logprob_mean": -1.0,
+                },
+            ),
+        ),
+        (Completion("a"), ("generated", {"text": "a", "finish": ""})),
+        (
+            [Answer("x", model="m")],
+            ("answers", {"answers": [{"text": "x", "model": "m", "abstained": False}]}),
+        ),
+        ([], ("value", {"type": "list", "value": "[]"})),
+        (None, ("value", {"type": "NoneType", "value": "None"})),
+        ("x" * 300, ("value", {"type": "str", "value": "x" * 199 + "…"})),
+    ],
+)
+def test_other_values(value, expected):
+    assert events_of(value) == [expected]
+    json.dumps(expected, allow_nan=False)
+
+
+def test_one_passage_is_a_list_of_one(build):
+    assert events_of(build.passage()) == events_of([build.passage()])
+
+
+def test_lists_of_passages_are_rankings(build):
+    ((name, data),) = events_of([[build.passage(score=0.5)], []])
+    assert name == "rankings"
+    assert data["rankings"] == [[{"id": "a.md:0", "score": 0.5, "rank": 1}], []]
