@@ -107,7 +107,7 @@ def _union(_: Any, arguments: tuple[Any, ...], data: Any, where: str) -> Any:
 
 def _sequence(origin: Any, arguments: tuple[Any, ...], data: Any, where: str) -> Any:
     if isinstance(data, str) or not isinstance(data, Sequence):
-        raise ValueError(f"{where} must be a list, {_got(data)}")
+        raise ValueError(f"{where} must be a list, {_got(data)}")  # noqa: TRY004 it is data
     if origin is tuple and arguments and arguments[-1] is not Ellipsis:
         if len(data) != len(arguments):
             raise ValueError(f"{where} must hold {len(arguments)} values, got {len(data)}")

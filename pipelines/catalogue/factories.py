@@ -29,7 +29,7 @@ def sparse(index: OpenIndex, *, top_k: _TopK = 3) -> Sparse:
         index: what to search.
         top_k: passages to return, at least 1.
     """
-    return Sparse(index.sparse, index.passages, vectors_of=index.dense, top_k=top_k)
+    return Sparse(index.sparse, index.passages, top_k=top_k)
 
 
 def dense(index: OpenIndex, *, top_k: _TopK = 3) -> Dense:

@@ -141,7 +141,7 @@ class _Field:
     def _literal(self, allowed: tuple[Any, ...], given: Any) -> Converted:
         for value in allowed:
             found = _of_scalar(type(value), given)
-            if found is not _FAILED and type(found) is type(value) and found == value:
+            if found is not _FAILED and found == value:
                 return value, []
         names = [value for value in allowed if isinstance(value, str)]
         text = given.text if isinstance(given, Scalar) else given

@@ -94,7 +94,7 @@ class Interpolation:
             if part is None or part.unresolved:
                 return replace(node, unresolved=True)
             text += literal + part.text
-            written += escaped(literal) + (part.written or escaped(part.text))
+            written += literal + (part.written or escaped(part.text))
             referring = referring or bool(part.written)
             secrets.extend(part.secrets)
             end = match.end()
@@ -102,7 +102,7 @@ class Interpolation:
                 self._note("too-large", f"a text of more than {_LONGEST} characters", node)
                 return replace(node, unresolved=True)
         text += node.text[end:]
-        written += escaped(node.text[end:])
+        written += node.text[end:]
         quoted = node.quoted and not looks_like_text(text)
         return Scalar(text, quoted, node.place, tuple(secrets), written if referring else "")
 

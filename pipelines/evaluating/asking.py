@@ -54,9 +54,9 @@ class ModelChoice:
 class PipelineAsker:
     """Asks a pipeline batches of questions; closes what the pipeline opened.
 
-    A question whose passages were not all in the KV cache is asked again at once, and the time to
-    the first token is that of the second time, as caches are to be filled beforehand. If they still
-    miss then, as the store is too small, there is no such time.
+    An answer whose passages were not all in the KV cache is generated again from the same passages,
+    and the time to the first token is that of the second time, as caches are to be filled
+    beforehand. If they still miss then, as the store is too small, there is no such time.
 
     Attributes:
         config: hash of the pipeline with its options, the model and the data.
@@ -70,31 +70,18 @@ class PipelineAsker:
 
     def __call__(self, questions: Sequence[Question]) -> list[Outcome]:
         """Return one outcome a question, in order; a failed step is an outcome with `error`."""
-        results = self._ask(questions)
-        cold = [
-            question
-            for question, result in zip(questions, results, strict=True)
-            if _missed(_answer(result))
-        ]
-        again = dict(zip((q.id for q in cold), self._ask(cold), strict=True)) if cold else {}
-        return [
-            self._outcome(result, timed=again.get(question.id, result))
-            for question, result in zip(questions, results, strict=True)
-        ]
-
-    def _ask(self, questions: Sequence[Question]) -> list[Result | StepFailedError]:
         empty: dict[str, Any] = {"history": []} if "history" in self._inputs else {}
-        return self._pipeline.batch(
+        results = self._pipeline.batch(
             [{"query": Query(question.text), **empty} for question in questions],
             on_error="return",
         )
+        return [self._outcome(result) for result in results]
 
-    def _outcome(
-        self, result: Result | StepFailedError, *, timed: Result | StepFailedError
-    ) -> Outcome:
+    def _outcome(self, result: Result | StepFailedError) -> Outcome:
         if isinstance(result, StepFailedError):
             return Outcome(error=str(result))
-        answer, warm = _answer(result), _answer(timed)
+        answer = _answer(result)
+        warm = self._again(result, answer) if answer is not None and _missed(answer) else answer
         prompt_tokens = answer.tokens.prompt if answer else 0
         if answer is not None and answer.model:
             self.model = answer.model
@@ -105,6 +92,16 @@ class PipelineAsker:
             ttft_ms=warm.timings_ms.get("ttft") if warm and _measured(warm) else None,
             prompt_tokens=prompt_tokens or None,
         )
+
+    def _again(self, result: Result, answer: Answer) -> Answer | None:
+        """Return the same answer, generated from its passages now that they are cached."""
+        for id_, bound in self._pipeline.checked.steps.items():
+            if bound.spec.streams and {"query", "passages"} <= bound.inputs.keys():
+                query = result.variables.get(bound.inputs["query"], result.variables["query"])
+                generate = self._pipeline.operator(id_)
+                found: Answer = generate(query=query, passages=answer.passages)
+                return found
+        return None
 
     @property
     def _inputs(self) -> Mapping[str, str]:
@@ -200,8 +197,8 @@ def _answer(result: Result | StepFailedError) -> Answer | None:
     return found if isinstance(found, Answer) else None
 
 
-def _missed(answer: Answer | None) -> bool:
-    return answer is not None and answer.cache.misses > 0
+def _missed(answer: Answer) -> bool:
+    return answer.cache.misses > 0
 
 
 def _measured(answer: Answer) -> bool:

@@ -293,6 +293,17 @@ class Pipeline:
             raise AssertionError("a batch has no events")
         return self._results(items, on_error)
 
+    def operator(self, step: str) -> Any:
+        """Return the operator of a step, which is made if no run has needed it yet.
+
+        Raises:
+            ValueError: if there is no such step.
+        """
+        if step not in self.checked.steps:
+            hint = nearest(step, self.checked.steps)
+            raise ValueError(f"pipeline {self.name!r} has no step {step!r}; {hint}")
+        return self._ready().operator(step)
+
     def new_trace(self, *, content: bool = True) -> Trace:
         """Return an empty trace for a run, which masks what the pipeline has from the environment.
 
@@ -516,9 +527,9 @@ def _nameable(value: Any) -> Any:
         return {name: _nameable(item) for name, item in value.items()}
     if isinstance(value, (tuple, list)):
         return [_nameable(item) for item in value]
-    if is_dataclass(value) and not callable(value):
+    if is_dataclass(value) and not isinstance(value, type):
         compared = [one.name for one in fields(value) if one.compare]
-        return [type(value).__name__, *(_nameable(getattr(value, name)) for name in compared)]
+        return [type(value).__qualname__, *(_nameable(getattr(value, name)) for name in compared)]
     if callable(value):
         named = value if hasattr(value, "__qualname__") else type(value)
         return f"{named.__module__}:{named.__qualname__}"

@@ -58,6 +58,10 @@ class Executor:
         """Execute the pipeline for items, whose variables and errors are set on the way."""
         yield from self._blocks(self.checked.definition.steps, items)
 
+    def operator(self, step: str) -> Any:
+        """Return the operator of a step by its id, made when it is first needed."""
+        return self._runner.operator(self.checked.steps[step])
+
     def close(self) -> None:
         """Close the resources that inner pipelines declare themselves, the last one first."""
         while self._inner:

@@ -68,13 +68,8 @@ def names() -> list[str]:
 
 def show(kind: Any) -> str:
     """Return a type as text; `parse` reads it back if it is made of records and scalars."""
-    if kind is None or kind is type(None):
-        return "None"
-    if kind is Any:
-        return "Any"
+    kind = _bare(kind)
     origin, arguments = get_origin(kind), get_args(kind)
-    if origin is Annotated:
-        return show(arguments[0])
     if origin in (Union, types.UnionType):
         return " | ".join(show(argument) for argument in arguments)
     if origin is Literal:
@@ -166,6 +161,8 @@ def _hinted(kind: type) -> list[tuple[Any, Any]]:
 
 
 def _name(kind: Any) -> str:
+    if kind is type(None):
+        return "None"
     return getattr(kind, "__name__", None) or str(kind)
 
 

@@ -17,8 +17,8 @@ class Confidence:
     Source: Jiang et al. 2023 (FLARE), arXiv:2305.06983.
 
     Attributes:
-        threshold: least probability, in [0, 1]. The source sets it by task; for a small model,
-            which is seldom sure, 0.2 doubts about what the source's 0.8 doubts of a large one.
+        threshold: least probability, in [0, 1]. The source sets it by task; the default is low, as
+            small models are seldom sure, and is not tuned.
     """
 
     threshold: Annotated[float, Bounds(low=0, high=1)] = 0.2

@@ -18,7 +18,7 @@ class NeedsRetrieval:
 
     Attributes:
         threshold: mean token probability that makes retrieval needless, in [0, 1]; at 1 all but
-            certain drafts need it, at 0 only empty ones do.
+            certain drafts need it, at 0 only empty ones do. The default is not tuned.
     """
 
     threshold: Annotated[float, Bounds(low=0, high=1)] = 0.9

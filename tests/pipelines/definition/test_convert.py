@@ -104,6 +104,7 @@ def test_takes(kind, text, expected):
         (int, "~", "x.y wants int, got null"),
         (int, "[1]", "x.y wants int, got a list"),
         (int, "9" * 31, f"x.y wants int, got {'9' * 31}"),
+        (float, "'0.5'", "x.y wants float, got '0.5'; write it without quotes"),
         (float, "nan", "x.y wants float, got 'nan'; numbers are finite"),
         (float, ".inf", "x.y wants float, got '.inf'; numbers are finite"),
         (float, "1e999", "x.y wants float, got '1e999'; numbers are finite"),

@@ -339,6 +339,12 @@ def test_a_pipeline_can_be_checked_further_if_nothing_of_it_is_left_out():
     assert definition.steps[0].options["k"].unresolved
 
 
+@pytest.mark.parametrize("entry", ["{id: x}", "loop: {steps: []}", "include: none.yaml", "a.b.c"])
+def test_a_pipeline_with_a_part_left_out_is_not_checked_further(entry, tmp_path):
+    definition, mistakes = load(f"steps:\n- c.d\n- {entry}\n", folder=tmp_path)
+    assert (definition, len(mistakes)) == (None, 1)
+
+
 UNSET = "the environment variable NO is not set; set it, or write ${env:NO:-default}"
 
 
@@ -440,5 +446,5 @@ def test_nesting_without_end_is_a_mistake(tmp_path):
         (tmp_path / f"p{n}.yaml").write_text(f"steps:\n- pipeline: {{file: p{n + 1}.yaml}}\n")
     (tmp_path / f"p{depth}.yaml").write_text("steps: [a.b]\n")
     definition, mistakes = load_definition(tmp_path / "p0.yaml")
-    if definition is None:
-        assert [mistake.code for mistake in mistakes] == ["too-large"]
+    assert definition is None
+    assert [mistake.code for mistake in mistakes] == ["too-large"]

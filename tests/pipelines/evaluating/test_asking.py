@@ -70,21 +70,40 @@ class Scripted:
 QUESTIONS = [Question("q", "Who?"), Question("r", "Why?")]
 
 
-def test_a_cold_question_is_asked_again_for_its_time():
-    pipeline = Scripted(
-        [result(answer(COLD, 90.0)), result(answer(WARM, 7.0))], [result(answer(WARM, 5.0))]
+def generating(*answers):
+    """A pipeline of one generator that gives these answers in turn, and what it was asked."""
+    left, asked = list(answers), []
+
+    class Generate:
+        def __call__(self, query: Query, passages: list[Passage]) -> Answer:
+            asked.append((query, list(passages)))
+            return left.pop(0)
+
+        def stream(self, query, passages):
+            yield self(query, passages)
+
+    def find(query: Query) -> list[Passage]:
+        return [passage(query.text)]
+
+    return Pipeline("generating", [find, Generate()]), asked
+
+
+def test_a_cold_answer_is_generated_again_from_its_passages_for_its_time():
+    read = (passage("a"),)
+    pipeline, asked = generating(
+        answer(COLD, 90.0, passages=read), answer(WARM, 7.0), answer(WARM, 5.0)
     )
     first, second = PipelineAsker(pipeline)(QUESTIONS)
-    both = [{"query": Query("Who?")}, {"query": Query("Why?")}]
-    assert pipeline.asked == [both, both[:1]]
+    assert asked[2] == (Query("Who?"), list(read))
     assert (first.ttft_ms, second.ttft_ms) == (5.0, 7.0)
     assert first.answer.cache == COLD
     assert first.prompt_tokens == 10
 
 
 def test_caches_that_cannot_be_filled_give_no_time():
-    pipeline = Scripted([result(answer(COLD))], [result(answer(COLD))])
+    pipeline, asked = generating(answer(COLD), answer(COLD))
     (outcome,) = PipelineAsker(pipeline)(QUESTIONS[:1])
+    assert len(asked) == 2
     assert outcome.ttft_ms is None
     assert outcome.prompt_tokens == 10
 
