@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from pipelines.cli.terminal import byte_size, remark, say
+from pipelines.cli.terminal import remark, say
+from rag.tracing.wording import byte_size
 
 if TYPE_CHECKING:
     from rag.records import Answer, Passage

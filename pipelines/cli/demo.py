@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.cli.answers import draw, draw_passages
-from pipelines.cli.terminal import byte_size, progress, remark, say
+from pipelines.cli.terminal import progress, remark, say
+from rag.tracing.wording import byte_size
 
 if TYPE_CHECKING:
     from pipelines.flow.pipeline import Pipeline

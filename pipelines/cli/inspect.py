@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.cli.arguments import UsageError
-from pipelines.cli.terminal import byte_size, plural, remark, say, say_json
+from pipelines.cli.terminal import plural, remark, say, say_json
+from rag.tracing.wording import byte_size
 
 if TYPE_CHECKING:
     from pipelines.index_folder import IndexFolder

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pipelines.cli.arguments import UsageError, add_output_arguments
 from pipelines.cli.model_arguments import add_model_arguments
-from pipelines.cli.terminal import byte_size, plural, progress, remark, say, say_json
+from pipelines.cli.terminal import plural, progress, remark, say, say_json
+from rag.tracing.wording import byte_size
 
 _EXAMPLE = """\
 Without it the first question about a passage encodes and stores it. Interrupt it at any moment:

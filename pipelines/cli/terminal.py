@@ -52,16 +52,6 @@ def progress(*, quiet: bool = False) -> Iterator[Progress]:
             yield _Bars(bars)
 
 
-def byte_size(count: int) -> str:
-    """Return a number of bytes as a person reads it."""
-    size = float(count)
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
-
-
 def plural(count: int, noun: str) -> str:
     """Return `1 passage`, `2,000 passages`."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pipelines.flow.conditions import Condition, condition
 from pipelines.flow.diagnostics import Place
+
+if TYPE_CHECKING:
+    from pipelines.flow.pipeline import Pipeline
 
 Policy = Literal["single", "threshold", "top_p", "all"]
 POLICIES: tuple[Policy, ...] = ("single", "threshold", "top_p", "all")
@@ -324,6 +327,27 @@ def recurse(
         max_nodes=max_nodes,
         collect=collect,
     )
+
+
+def nested(
+    pipeline: Pipeline | Definition,
+    *,
+    id: str = "",  # noqa: A002
+    inputs: Mapping[str, str] | None = None,
+    outputs: Mapping[str, str] | None = None,
+) -> Nested:
+    """Return a pipeline as one block of another.
+
+    What is bound to the pipeline is not taken over: the outer one gives what it does not declare.
+
+    Args:
+        pipeline: the inner one.
+        id: names the block; `pipeline` by default.
+        inputs: inner input to outer variable, where the names differ.
+        outputs: inner output to outer variable, where the names differ.
+    """
+    definition = pipeline if isinstance(pipeline, Definition) else pipeline.definition
+    return Nested(definition=definition, id=id, inputs=inputs or {}, outputs=outputs or {})
 
 
 def flow(steps: Flow) -> tuple[Block, ...]:

@@ -238,7 +238,7 @@ class _Checker:
         place = block.place(f"merge.{name}", "merge")
         without = [label for label, arm in arms.items() if name not in arm.types]
         if without:
-            known = sorted({n for arm in arms.values() for n in arm.written})
+            known = sorted({n for arm in arms.values() for n in arm.written} - {name})
             message = f"merge of {name!r}: arm {without[0]!r} does not define it"
             self.found.say("unknown-variable", message, place, nearest(name, known))
             return None

@@ -141,6 +141,11 @@ def _rankings(event: Mapping[str, Any]) -> str:
     return f"{_count(len(sizes), 'ranking')} of {', '.join(map(str, sizes))} passages"
 
 
+def _carry(event: Mapping[str, Any]) -> str:
+    values = [f"{name} = {short(value, 60)}" for name, value in event["values"].items()]
+    return f"begins with {', '.join(values)}"
+
+
 def _value(event: Mapping[str, Any]) -> str:
     if "value" not in event:
         return "value not kept"
@@ -155,6 +160,7 @@ def _count(count: int, noun: str) -> str:
 
 _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "answers": _answers,
+    "carry": _carry,
     "citations": _citations,
     "generated": _generated,
     "judge": _judge,

@@ -19,7 +19,9 @@ def test_what_was_not_named_has_no_name():
     assert name_of(lambda: None) == name_of([]) == ""
 
 
-@pytest.mark.parametrize("name", ["shorten", "Query.shorten", "query.", "a.b.c", "query.2", "a-b.c"])
+@pytest.mark.parametrize(
+    "name", ["shorten", "Query.shorten", "query.", "a.b.c", "query.2", "a-b.c"]
+)
 def test_another_form_is_refused(name):
     message = f"name must be module.operator in lower case, got {name!r}"
     with pytest.raises(ValueError, match=re.escape(message)):

@@ -258,3 +258,36 @@ def test_an_index_of_another_encoder_is_2(ask, encoder):
     status, _, err = ask()
     assert status == 2
     assert "was made with encoder 'hash'" in err
+
+
+def test_a_conversation_is_kept_in_a_file_and_read_from_it(ask, tmp_path):
+    history = tmp_path / "chat.jsonl"
+    assert ask("-p", "chat", "--history", str(history))[0] == 0
+    turns = [json.loads(line) for line in history.read_text().splitlines()]
+    assert [turn["role"] for turn in turns] == ["user", "assistant"]
+    assert turns[0]["text"] == QUESTION
+    assert ask("-p", "chat", "--history", str(history), question="And the next one?")[0] == 0
+    assert len(history.read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-p", "ask", "--history", "x.jsonl"], "'ask' has no input history; use -p chat"),
+        (["-p", "asc"], "there is no recipe 'asc'; did you mean 'ask'?"),
+        (["-p", "naive", "--threshold", "0.5"], "no step has the id 'prune'"),
+    ],
+    ids=" ".join,
+)
+def test_a_recipe_that_does_not_fit_is_2(ask, arguments, message):
+    status, out, err = ask(*arguments)
+    assert (status, out) == (2, "")
+    assert message in err
+
+
+def test_a_damaged_conversation_names_its_line(ask, tmp_path):
+    history = tmp_path / "chat.jsonl"
+    history.write_text('{"role": "user", "text": "Hello"}\n{"role": "wizard", "text": "x"}\n')
+    status, _, err = ask("-p", "chat", "--history", str(history))
+    assert status == 2
+    assert f"{history}:2: the turn.role must be one of 'user', 'assistant', got 'wizard'" in err

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from pipelines.cli import terminal
-from pipelines.cli.terminal import byte_size, plural, progress, remark, say, say_json
+from pipelines.cli.terminal import plural, progress, remark, say, say_json
+from rag.tracing.wording import byte_size
 
 
 def test_a_line_per_tenth_once_it_takes_long(capsys, monkeypatch):

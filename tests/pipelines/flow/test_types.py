@@ -26,7 +26,8 @@ from rag.records import Answer, Judgement, Passage, Query, Route
 NONE = type(None)
 LEAVES = st.sampled_from([int, float, str, bool, NONE, Any, Path, Query, Passage, Answer])
 KINDS = st.recursive(
-    LEAVES | st.lists(st.text("ab'\"", max_size=2) | st.integers(0, 2), min_size=1, max_size=3).map(
+    LEAVES
+    | st.lists(st.text("ab'\"", max_size=2) | st.integers(0, 2), min_size=1, max_size=3).map(
         lambda values: Literal[tuple(values)]
     ),
     lambda inner: st.one_of(
@@ -48,7 +49,16 @@ def test_a_type_as_text_reads_back_the_same(kind):
 
 @pytest.mark.parametrize(
     "text",
-    ["...", "list[", "list[...]", "list[int, int]", "Mapping[str]", "int[str]", "Nothing", "int + str"]
+    [
+        "...",
+        "list[",
+        "list[...]",
+        "list[int, int]",
+        "Mapping[str]",
+        "int[str]",
+        "Nothing",
+        "int + str",
+    ]
     + ["lambda: 1", "'Query'", "\0", "", "__import__('os')", "list[tuple[..., int]]", "(" * 9999],
 )
 def test_what_is_no_type_is_refused(text):
