@@ -164,7 +164,7 @@ def test_policies_choose_arms_that_are_merged_in_declared_order(
         {label: says(label) for label in "abcd"},
         policy=policy,
         threshold=threshold,
-        otherwise=[says("else"), step(lambda query: "else", out="text")],
+        otherwise=says("else"),
         merge={} if policy == "single" else {"text": join},
     )
     assert pipeline(block, outputs=("text",)).run("q")["text"] == arms
@@ -225,7 +225,9 @@ def test_a_nested_pipeline_sees_its_inputs_only(pipeline, ops):
     )  # fmt: skip
     result = made.run("a b")
     assert result.answer.text == "a:a|b:b"
-    assert [r["path"] for r in result.trace.records if r["kind"] == "span"][1] == "map[0]/pipeline/find"
+    assert [r["path"] for r in result.trace.records if r["kind"] == "span"][
+        1
+    ] == "map[0]/pipeline/find"
 
 
 def test_a_required_port_is_given_none_and_an_optional_one_is_left_out(pipeline):
@@ -404,7 +406,9 @@ def test_items_with_other_ports_are_batched_apart(pipeline):
             return [Answer(q.text + t) for q, t in zip(query, texts, strict=True)]
 
     made = pipeline(Together(), inputs={"query": "Query", "text": "str | None"})
-    inputs = [{"query": q, "text": t} for q, t in [("a", "1"), ("b", None), ("c", "2"), ("d", None)]]
+    inputs = [
+        {"query": q, "text": t} for q, t in [("a", "1"), ("b", None), ("c", "2"), ("d", None)]
+    ]
     assert [r.answer.text for r in made.batch(inputs)] == ["a1", "b-", "c2", "d-"]
     assert batches == [["a", "c"], ["b", "d"]]
 
@@ -628,7 +632,11 @@ FLOWS = st.recursive(
     lambda inner: st.lists(blocks_of(inner) | STEPS, min_size=1, max_size=3).map(flat),
     max_leaves=5,
 )
-QUESTIONS = st.lists(st.sampled_from(["a", "ab", "a b c", "bad", "banana pie", "x y", "bad ones"]), min_size=1, max_size=4)
+QUESTIONS = st.lists(
+    st.sampled_from(["a", "ab", "a b c", "bad", "banana pie", "x y", "bad ones"]),
+    min_size=1,
+    max_size=4,
+)
 
 
 def seen_by(outcome):
