@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -40,8 +41,9 @@ class StepChecker:
             self.condition(step.when, scope)
         spec = self._spec(step)
         if spec is None:
-            if step.output is not None:
-                scope.writes(step.output, Any)
+            output = step.output or self._likely_output(step)
+            if output:
+                scope.writes(output, Any)
             return None
         options, named = self.settings.of(spec, step)
         self._known_ports(step, spec)
@@ -52,6 +54,15 @@ class StepChecker:
         if step.cache:
             self._cacheable(step, spec, options)
         return spec.output.kind
+
+    def _likely_output(self, step: Step) -> str:
+        """Return what an operator that is unknown was probably meant to write, or nothing.
+
+        So a misspelt name is one mistake, not another one at every step that reads its output.
+        """
+        operators = self.settings.catalogue.operators
+        meant = difflib.get_close_matches(str(step.use), operators, n=1)
+        return operators[meant[0]].output.name if meant else ""
 
     def merge(self, name: str, step: Step, kind: Any, scope: Scope) -> None:
         """Check a merge step, which reads the arms' values of one variable as a list."""

@@ -356,7 +356,7 @@ class Pipeline:
         """Return a drawing of the pipeline."""
         from pipelines.drawing import draw
 
-        return draw(self.definition, form)
+        return draw(self.definition, form, operators=self._catalogue.operators)
 
     def __repr__(self) -> str:
         return f"Pipeline({self.name!r}, {len(self.definition.steps)} steps)"

@@ -91,3 +91,13 @@ def test_checking_imports_nothing_heavy(five):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.splitlines()[-1] == ""
+
+
+def test_a_misspelt_operator_is_one_mistake_not_one_at_every_step_after_it(tmp_path, capsys):
+    path = tmp_path / "one.yaml"
+    path.write_text(
+        "version: 1\nname: one\nsteps:\n  - retrieve.hybird\n  - prune.sentences\n"
+        "  - generate.cached\n"
+    )
+    assert main(["check", str(path), "--format", "json"]) == 2
+    assert [row["code"] for row in json.loads(capsys.readouterr().out)] == ["unknown-operator"]
