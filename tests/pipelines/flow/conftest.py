@@ -1,7 +1,7 @@
 """Small operators over queries and passages, and a catalogue with a few of them."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import pytest
 
@@ -125,8 +125,8 @@ class Rules:
 class Model:
     """A resource that remembers when it was opened and closed."""
 
-    opened: list["Model"] = []
-    closed: list[str] = []
+    opened: ClassVar[list["Model"]] = []
+    closed: ClassVar[list[str]] = []
 
     def __init__(self, *, name: str = "tiny"):
         self.name = name

@@ -343,8 +343,7 @@ def test_a_carried_variable_is_none_in_the_first_round_where_nothing_defines_it(
     assert said(rounds) == [
         (
             "wrong-type",
-            "must_judge.previous wants Answer, but 'previous' is Answer | None; "
-            "bind one that fits: in: {previous: answer}",
+            "must_judge.previous wants Answer, but 'previous' is Answer | None; bind one that fits: in: {previous: answer}",
         )
     ]
     assert said(find, reply, rounds) == []
@@ -447,7 +446,6 @@ def test_a_missing_extra_names_its_install_command(shelf, said):
     assert said("query.words", catalogue=catalogue) == [
         (
             "missing-extra",
-            "query.words needs the extra 'nothing_like_it', which is not installed; "
-            "pip install 'dovetail-rag[nothing_like_it]'",
+            "query.words needs the extra 'nothing_like_it', which is not installed; pip install 'dovetail-rag[nothing_like_it]'",
         )
     ]

@@ -170,7 +170,7 @@ def test_a_resource_that_cannot_be_opened_keeps_its_own_words(pipeline, model, m
         raise ModelNotFoundError("no model 'tiny'; install it")
 
     monkeypatch.setattr(model, "__init__", missing)
-    with pytest.raises(ModelNotFoundError, match="^no model 'tiny'; install it$"):
+    with pytest.raises(ModelNotFoundError, match=r"^no model 'tiny'; install it$"):
         pipeline(write("a"), resources=LM).run("q")
 
 
