@@ -1,8 +1,8 @@
 """`dovetail check`: find every mistake in a pipeline file, without loading anything."""
 
 import argparse
-from pathlib import Path
 
+from pipelines.cli.pipeline_arguments import add_pipeline_arguments
 from pipelines.cli.terminal import plural, remark, say
 
 FORMATS = ("text", "json", "github")
@@ -20,23 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EXAMPLE
     parser.add_argument("files", metavar="FILE", nargs="+", help="pipeline file or recipe")
     parser.add_argument("--format", choices=FORMATS, default="text", help="default: text")
-    parser.add_argument(
-        "--set",
-        metavar="STEP.OPTION=VALUE",
-        action="append",
-        default=[],
-        dest="sets",
-        help="check with an option changed; may be repeated",
-    )
-    parser.add_argument(
-        "--plugin",
-        metavar="FILE",
-        action="append",
-        default=[],
-        type=Path,
-        dest="plugins",
-        help="a Python file with operators of your own; it is run",
-    )
+    add_pipeline_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:

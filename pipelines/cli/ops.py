@@ -1,10 +1,10 @@
 """`dovetail ops`: the catalogue of operators, or one of them with its options and ports."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.cli.arguments import UsageError
+from pipelines.cli.pipeline_arguments import add_plugin_argument
 from pipelines.cli.terminal import say, say_json
 
 if TYPE_CHECKING:
@@ -20,15 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.epilog = _EXAMPLE
     parser.add_argument("name", metavar="NAME", nargs="?", help="an operator or a resource")
-    parser.add_argument(
-        "--plugin",
-        metavar="FILE",
-        action="append",
-        default=[],
-        type=Path,
-        dest="plugins",
-        help="a Python file with operators of your own; it is run",
-    )
+    add_plugin_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

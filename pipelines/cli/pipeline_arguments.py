@@ -20,6 +20,11 @@ def add_pipeline_arguments(parser: argparse.ArgumentParser) -> None:
         dest="sets",
         help="change an option of a step, or vars.NAME; may be repeated",
     )
+    add_plugin_argument(parser)
+
+
+def add_plugin_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `--plugin`."""
     parser.add_argument(
         "--plugin",
         metavar="FILE",

@@ -1,8 +1,8 @@
 """`dovetail schema`: the JSON Schema of pipeline files, for editors."""
 
 import argparse
-from pathlib import Path
 
+from pipelines.cli.pipeline_arguments import add_plugin_argument
 from pipelines.cli.terminal import say_json
 
 _EXAMPLE = """\
@@ -15,15 +15,7 @@ and as the first line of a pipeline file:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.epilog = _EXAMPLE
-    parser.add_argument(
-        "--plugin",
-        metavar="FILE",
-        action="append",
-        default=[],
-        type=Path,
-        dest="plugins",
-        help="a Python file with operators of your own; it is run",
-    )
+    add_plugin_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
