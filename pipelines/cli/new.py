@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
         return 0 if args.list else _refuse("give the new pipeline a NAME, or --list")
     path = Path(args.name if args.name.endswith((".yaml", ".yml")) else f"{args.name}.yaml")
     text = recipe_path(args.recipe).read_text(encoding="utf-8")
+    text = text.replace("$schema=../", "$schema=./")
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
@@ -41,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from error
     say(str(path))
+    remark("for completion in your editor: dovetail schema > pipeline.schema.json")
     remark(f"check it with `dovetail check {path}`, run it with `dovetail run {path} …`")
     return 0
 
