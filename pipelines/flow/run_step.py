@@ -205,7 +205,10 @@ class StepRunner:
             return []
         spec = bound.spec
         if spec.streams and len(items) == 1 and items[0].root.streaming:
-            return (yield from _streamed(bound, operator, asked[0], items[0]))
+            try:
+                return (yield from _streamed(bound, operator, asked[0], items[0]))
+            except Exception as error:  # noqa: BLE001 a step's own error, whatever it is
+                return [Failed(error)]
         answers = yield Call(operator, asked, spec.asynchronous, spec.batched, items[0].limit)
         return list(answers)
 

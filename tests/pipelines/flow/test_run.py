@@ -24,6 +24,7 @@ from pipelines.flow.diagnostics import InvalidPipelineError
 from pipelines.flow.events import Finished, Judged, Retrieved, Routed, StepFinished, Token
 from pipelines.flow.pipeline import Pipeline
 from pipelines.flow.result import OptionsError, StepFailedError
+from rag.errors import UnsupportedModelError
 from rag.ranking import Ranking
 from rag.records import Answer, Hit, Judgement, Passage, Query, Route
 
@@ -680,3 +681,21 @@ def test_run_batch_stream_and_their_asynchronous_forms_agree(blocks, questions):
     together, one = asyncio.run(later_on())
     assert [seen_by(outcome) for outcome in together] == alone
     assert seen_by(one) == alone[0]
+
+
+def test_a_generator_that_refuses_while_it_streams_is_a_step_that_failed(pipeline):
+    class Refusing:
+        def __call__(self, query: Query) -> Answer:
+            raise UnsupportedModelError("the window ends")
+
+        def stream(self, query):
+            yield "a"
+            raise UnsupportedModelError("the window ends")
+
+    made = pipeline(step(Refusing(), id="generate"))
+    message = (
+        r"^step 'generate' failed: UnsupportedModelError: the window ends \(input: query='q'\)$"
+    )
+    for call in (lambda: made.run("q"), lambda: list(made.stream("q"))):
+        with pytest.raises(StepFailedError, match=message):
+            call()
