@@ -144,11 +144,10 @@ class SentencePruner:
         self, query: Query, passages: Sequence[Passage], texts: list[str]
     ) -> np.ndarray:
         """Return the cosine of query and each sentence, negative ones as 0: float64 (texts,)."""
+        asked = self.encoder.encode_queries([query.text])[0]
         if self.sentence_vectors is None:
-            vectors = self.encoder.encode([query.text, *texts])
-            asked, vectors = vectors[0], vectors[1:]
+            vectors = self.encoder.encode(texts)
         else:
-            asked = self.encoder.encode([query.text])[0]
             kept = [self.sentence_vectors(p) for p in passages if p.sentences]
             vectors = np.concatenate(kept)
         if vectors.shape != (len(texts), len(asked)):

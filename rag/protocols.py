@@ -42,14 +42,66 @@ class Encoder(Protocol):
     def encode(
         self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None
     ) -> np.ndarray:
-        """Return unit vectors, float32 (n, dim); n may be 0. `progress` gets rows done so far."""
+        """Return unit vectors of passages, float32 (n, dim); n may be 0.
+
+        `progress` gets rows done so far.
+        """
+
+    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
+        """Return unit vectors of queries, float32 (n, dim): many models prompt them otherwise."""
 
 
-class Index(Protocol):
-    """A ranking of passage ids by one kind of score over a whole corpus."""
+class SparseSearch(Protocol):
+    """A ranking of passage ids by terms, over a whole corpus."""
 
-    def search(self, query: Query, top_k: int) -> list[Hit]:
-        """Return at most `top_k` hits, best first, unique, ties by id; `top_k` may exceed n."""
+    def search(
+        self, query: Query, top_k: int, *, within: frozenset[str] | None = None
+    ) -> list[Hit]:
+        """Return at most `top_k` hits, best first, unique, ties by id.
+
+        Passages that share nothing with the query are left out, so the result may be empty.
+
+        Args:
+            query: what to look for.
+            top_k: at least 1; may exceed the corpus.
+            within: the only ids that may be returned; None means all. Unknown ones are no error.
+        """
+
+    def scores_of(self, query: Query, ids: Sequence[str]) -> np.ndarray:
+        """Return the scores of given passages, float64 (n,), in their order.
+
+        Raises:
+            KeyError: for an unknown id.
+        """
+
+
+class VectorSearch(Protocol):
+    """A ranking of passage ids by the inner product of vectors, over a whole corpus."""
+
+    @property
+    def dim(self) -> int:
+        """Width of a vector."""
+
+    def search_vectors(
+        self, vectors: np.ndarray, top_k: int, *, within: frozenset[str] | None = None
+    ) -> list[list[Hit]]:
+        """Return at most `top_k` hits for each vector, best first, unique, ties by id.
+
+        Args:
+            vectors: (queries, dim), finite, of any norm but 0.
+            top_k: at least 1; may exceed the corpus.
+            within: the only ids that may be returned; None means all. Unknown ones are no error.
+        """
+
+    def vectors(self, ids: Sequence[str]) -> np.ndarray:
+        """Return the stored vectors of passages, float32 (n, dim), in their order.
+
+        Raises:
+            KeyError: for an unknown id.
+        """
+
+    def __contains__(self, id_: object) -> bool:
+        """Tell whether there is a vector of this id."""
 
 
 class Retriever(Protocol):

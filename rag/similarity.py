@@ -12,7 +12,7 @@ def passage_cosines(
     """Return the cosine of each query with each of its passages, in their order, in [-1, 1].
 
     A passage stands with its title and its whole text, whatever was pruned, as it was indexed. All
-    texts are encoded in one call; a passage of several queries is encoded once.
+    queries are encoded in one call and all passages in another, equal texts once.
 
     Args:
         encoder: makes the vectors.
@@ -26,17 +26,13 @@ def passage_cosines(
         raise ValueError(
             f"queries and passages must be as long, got {len(queries)} and {len(passages)}"
         )
-    asked = [query.text for query, found in zip(queries, passages, strict=True) if found]
-    read = [passage.searchable for found in passages for passage in found]
-    texts = list(dict.fromkeys([*asked, *read]))
-    if not texts:
+    asked = list(dict.fromkeys(q.text for q, found in zip(queries, passages, strict=True) if found))
+    read = list(dict.fromkeys(passage.searchable for found in passages for passage in found))
+    if not asked:
         return [[] for _ in queries]
-    row = {text: place for place, text in enumerate(texts)}
-    vectors = encoder.encode(texts).astype("float64")  # (texts, dim)
+    of_query = dict(zip(asked, encoder.encode_queries(asked).astype("float64"), strict=True))
+    of_passage = dict(zip(read, encoder.encode(read).astype("float64"), strict=True))
     return [
-        [
-            min(1.0, max(-1.0, float(vectors[row[p.searchable]] @ vectors[row[query.text]])))
-            for p in found
-        ]
+        [min(1.0, max(-1.0, float(of_passage[p.searchable] @ of_query[query.text]))) for p in found]
         for query, found in zip(queries, passages, strict=True)
     ]

@@ -3,17 +3,17 @@
 from rag.lazy import lazy_names
 
 _HOMES = {
-    "BM25Index": "retrievers.bm25",
+    "BM25Index": "retrievers.sparse.bm25",
     "Dense": "retrievers.single",
-    "DenseIndex": "retrievers.dense",
+    "DenseIndex": "retrievers.dense.index",
     "Hybrid": "retrievers.hybrid",
-    "Interleave": "retrievers.interleave",
-    "MinMax": "retrievers.minmax",
-    "RRF": "retrievers.rrf",
+    "Interleave": "retrievers.fusion.interleave",
+    "MinMax": "retrievers.fusion.minmax",
+    "RRF": "retrievers.fusion.rrf",
     "Sparse": "retrievers.single",
-    "Union": "retrievers.union",
-    "minmax_fusion": "retrievers.fusion",
-    "reciprocal_rank_fusion": "retrievers.rrf",
+    "Union": "retrievers.fusion.union",
+    "minmax_fusion": "retrievers.fusion.scores",
+    "reciprocal_rank_fusion": "retrievers.fusion.rrf",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605
 __getattr__ = lazy_names(__name__, _HOMES)

@@ -9,10 +9,10 @@ import numpy as np
 from rag.bounds import Bounds
 from rag.protocols import Encoder
 from rag.records import Hit, Passage, Query
-from retrievers.bm25 import BM25Index
-from retrievers.dense import DenseIndex
+from retrievers.dense.index import DenseIndex
 from retrievers.distinct import DEPTH, distinct_passages
-from retrievers.fusion import minmax_fusion
+from retrievers.fusion.scores import minmax_fusion
+from retrievers.sparse.bm25 import BM25Index
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Hybrid:
     """Retriever that scores a passage `w * minmax(sparse) + (1 - w) * minmax(dense)`.
 
     At weight 0 or 1 the other leg is not searched. Source: Li et al. 2022, arXiv:2205.00235, with
-    both legs normalised (`retrievers.fusion` says how).
+    both legs normalised (`retrievers.fusion.scores` says how).
 
     Attributes:
         sparse: term index of the passages.
@@ -75,7 +75,7 @@ class Hybrid:
         if weights[0]:
             by_terms = [self.sparse.search(one, self.depth) for one in query]
         if weights[1]:
-            vectors = self.encoder.encode([one.text for one in query])
+            vectors = self.encoder.encode_queries([one.text for one in query])
             by_vector = [self.dense.search_vector(vector, self.depth) for vector in vectors]
         return [
             distinct_passages(minmax_fusion(legs, weights), self.passages, self.top_k)

@@ -9,9 +9,9 @@ import numpy as np
 from rag.bounds import Bounds
 from rag.protocols import Encoder
 from rag.records import Passage, Query
-from retrievers.bm25 import BM25Index
-from retrievers.dense import DenseIndex
+from retrievers.dense.index import DenseIndex
 from retrievers.distinct import DEPTH, distinct_passages
+from retrievers.sparse.bm25 import BM25Index
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Dense:
 
     def batch(self, *, query: Sequence[Query]) -> list[list[Passage]]:
         """Return the passages for each query; all queries are encoded in one call."""
-        vectors = self.encoder.encode([one.text for one in query])
+        vectors = self.encoder.encode_queries([one.text for one in query])
         depth = max(self.top_k, DEPTH)
         return [
             distinct_passages(self.dense.search_vector(v, depth), self.passages, self.top_k)

@@ -94,6 +94,9 @@ class HashEncoder:
         self.texts = []
         self.stop_after = None
 
+    def encode_queries(self, texts):
+        return self.encode(texts)
+
     def encode(self, texts, *, progress=None):
         if self.stop_after is not None and len(self.texts) + len(texts) > self.stop_after:
             raise KeyboardInterrupt

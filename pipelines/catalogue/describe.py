@@ -51,7 +51,7 @@ def describe(
     Raises:
         ValueError: if what it makes cannot be called, or annotations cannot be read.
     """
-    made = _made(made_by)
+    made = _made(made_by, name)
     options, needs = ([], []) if made is None else _settings(made_by, name)
     called = _called(made_by if made is None else made, name)
     text, _ = _documentation(_named_by(made_by))
@@ -94,17 +94,17 @@ def resource_kind(annotation: Any) -> str | None:
 
 def is_factory(made_by: Callable[..., Any]) -> bool:
     """Return whether calling it makes an operator: a class, or a function that returns one."""
-    return _made(made_by) is not None
+    return _made(made_by, getattr(made_by, "__name__", "")) is not None
 
 
-def _made(made_by: Callable[..., Any]) -> type | None:
+def _made(made_by: Callable[..., Any], name: str) -> type | None:
     """Return the class of what a class or a factory makes; None if `made_by` is itself called."""
     if inspect.isclass(made_by):
         if not _has_call(made_by):
             raise ValueError(f"{made_by.__name__} has no __call__")
         return made_by
     if inspect.isroutine(made_by):
-        result = _hints(made_by, made_by.__name__).get("return")
+        result = _hints(made_by, name).get("return")
         if inspect.isclass(result) and result is not Any and _has_call(result):
             return result
     return None

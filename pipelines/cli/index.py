@@ -106,6 +106,11 @@ class LateEncoder:
         vectors: np.ndarray = self._encoder.encode(texts, progress=progress)
         return vectors
 
+    def encode_queries(self, texts: Sequence[str]) -> "np.ndarray":
+        """Return unit vectors of queries, float32 (n, dim)."""
+        vectors: np.ndarray = self._encoder.encode_queries(texts)
+        return vectors
+
     @cached_property
     def _encoder(self) -> "SentenceEncoder":
         import torch

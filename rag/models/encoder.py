@@ -90,6 +90,10 @@ class SentenceEncoder:
                 progress(start + len(rows))
         return vectors
 
+    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
+        """Return unit vectors of queries, float32 (n, dim), in the texts' order."""
+        return self.encode(texts)
+
     def _vectors(self, texts: list[str]) -> np.ndarray:
         """Return the model's own vectors, float32 (n, dim), of any norm."""
         with quiet_libraries():

@@ -23,6 +23,9 @@ class LetterEncoder:
     fingerprint = "letters"
     dim = 26
 
+    def encode_queries(self, texts):
+        return self.encode(texts)
+
     def encode(self, texts, *, progress=None):
         counts = [[t.lower().count(chr(97 + i)) + 0.1 for i in range(26)] for t in texts]
         vectors = np.array(counts, np.float32).reshape(-1, 26)

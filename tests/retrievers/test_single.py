@@ -28,6 +28,9 @@ class LetterEncoder:
     def __init__(self):
         self.calls = []
 
+    def encode_queries(self, texts):
+        return self.encode(texts)
+
     def encode(self, texts, *, progress=None):
         self.calls.append(list(texts))
         counts = [[t.lower().count(chr(97 + i)) + 0.1 for i in range(26)] for t in texts]

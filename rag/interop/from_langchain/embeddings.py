@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +18,11 @@ _SKETCH = 8
 class LangChainEncoder:
     """Encoder over LangChain embeddings, or anything with `embed_documents`; unit vectors.
 
-    Encoders of ours treat queries and passages alike, so all texts go to `embed_documents`. A model
-    that embeds queries in another way is warned of when it is wrapped: it will rank less well.
+    Passages go to `embed_documents`, queries to `embed_query` where there is one.
     """
 
     def __init__(self, embeddings: Any, *, name: str | None = None) -> None:
-        """Wrap embeddings; two texts are embedded to learn about them.
+        """Wrap embeddings; a text is embedded to learn about them.
 
         Args:
             embeddings: makes the vectors.
@@ -42,15 +40,6 @@ class LangChainEncoder:
         places = sorted(abs(probe).argsort(kind="stable")[-_SKETCH:].tolist())
         facts = class_path(embeddings), model_name(embeddings), self._dim, places
         self._fingerprint = text_sha(repr(facts))
-        if callable(getattr(embeddings, "embed_query", None)):
-            asked = _unit([embeddings.embed_query(_PROBE)])[0]
-            if len(asked) != self._dim or float(asked @ probe) < 0.99:
-                warnings.warn(
-                    f"{self._name} embeds queries in another way than documents; "
-                    "as an encoder it embeds both as documents",
-                    RuntimeWarning,
-                    stacklevel=3,
-                )
 
     @property
     def name(self) -> str:
@@ -88,12 +77,28 @@ class LangChainEncoder:
             progress(len(texts))
         return vectors
 
+    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
+        """Return unit vectors of queries, float32 (n, dim); n may be 0.
+
+        Raises:
+            ValueError: if what the embeddings return is of another width, or not finite, or zero.
+        """
+        embed = getattr(self._embeddings, "embed_query", None)
+        if not callable(embed) or not texts:
+            return self.encode(texts)
+        vectors = _unit([embed(text) for text in texts])
+        if vectors.shape[1] != self._dim:
+            raise ValueError(
+                f"embed_query must return vectors of width {self._dim}, got {vectors.shape[1]}"
+            )
+        return vectors
+
 
 def from_embeddings(embeddings: Any, *, name: str | None = None) -> LangChainEncoder:
     """Return LangChain embeddings as an `Encoder`.
 
     Args:
-        embeddings: anything with `embed_documents`; `embed_query` is only compared with it.
+        embeddings: anything with `embed_documents`; queries go to `embed_query` if it has that.
         name: what to call it; None takes the model's own name.
 
     Raises:

@@ -9,7 +9,7 @@ from rag.protocols import Encoder
 
 
 class DovetailEmbeddings(Embeddings):
-    """An encoder as LangChain embeddings: unit vectors, queries and documents encoded alike.
+    """An encoder as LangChain embeddings: unit vectors, queries in their own way.
 
     Attributes:
         encoder: makes the vectors.
@@ -25,7 +25,8 @@ class DovetailEmbeddings(Embeddings):
 
     @override
     def embed_query(self, text: str) -> list[float]:
-        return self.embed_documents([text])[0]
+        vector: list[float] = self.encoder.encode_queries([text])[0].tolist()
+        return vector
 
 
 def as_embeddings(encoder: Encoder) -> DovetailEmbeddings:

@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.catalogue.describe import describe
 from pipelines.catalogue.spec import Catalogue
-from pipelines.flow.blocks import ResourceUse, step
+from pipelines.flow.blocks import step
 from pipelines.flow.result import StepFailedError
 from rag.protocols import PassageCache, TextModel
 from rag.ranking import Ranking
@@ -30,6 +30,10 @@ class Counts:
         CALLS.append(query.text)
         one = Passage(query.text, "d", "x.", Span(0, 2), (Span(0, 2),), score=0.5)
         return Ranking([one], [Hit("below", 0.25)])
+
+
+class Loud(Counts):
+    """Another one."""
 
 
 @dataclass(frozen=True)
@@ -154,9 +158,7 @@ def test_without_cache_nothing_is_written(pipeline, shelf, monkeypatch, tmp_path
 def test_another_operator_of_the_same_name_is_another_entry(caching, tmp_path):
     made = caching()
     made.run("a")
-    spec = made._catalogue.operators["retrieve.counts"]
-    other = replace(made._catalogue, operators={"retrieve.counts": replace(spec, target="cache_operators:Gives")})  # fmt: skip
-    made._catalogue = other
+    spec = replace(made._catalogue.operators["retrieve.counts"], target="cache_operators:Loud")
+    made._catalogue = replace(made._catalogue, operators={"retrieve.counts": spec})
     made.bind().run("a")
-    assert len(CALLS) == 2
-    assert ResourceUse is not None
+    assert len(CALLS) == len(entries(tmp_path)) == 2

@@ -18,6 +18,9 @@ class WordEncoder:
 
     name, fingerprint, dim = "words", "w" * 64, 256
 
+    def encode_queries(self, texts):
+        return self.encode(texts)
+
     def encode(self, texts, *, progress=None):
         vectors = np.full((len(texts), self.dim), 1e-3, np.float32)
         for row, text in enumerate(texts):

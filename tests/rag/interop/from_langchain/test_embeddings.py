@@ -1,7 +1,5 @@
 """LangChain embeddings as encoders: unit vectors, identity, asymmetry, errors."""
 
-import warnings
-
 import numpy as np
 import pytest
 from langchain_core.embeddings import DeterministicFakeEmbedding
@@ -74,16 +72,24 @@ def test_the_fingerprint_tells_models_apart_and_forgives_small_noise():
     assert fingerprint(letters) != fingerprint(other)
 
 
-def test_embeddings_with_their_own_way_for_queries_are_warned_of():
+def test_queries_are_embedded_in_the_models_own_way():
     class Asymmetric(Letters):
         def embed_query(self, text):
             return [-value for value in super().embed_query(text)]
 
-    with pytest.warns(RuntimeWarning, match=r"^letters embeds queries in another way"):
-        from_embeddings(Asymmetric())
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        from_embeddings(Letters())
+    encoder = from_embeddings(Asymmetric())
+    np.testing.assert_array_equal(encoder.encode_queries(["ab"]), -encoder.encode(["ab"]))
+    assert encoder.encode_queries([]).shape == (0, 5)
+    plain = from_embeddings(Letters())
+    np.testing.assert_array_equal(plain.encode_queries(["ab"]), plain.encode(["ab"]))
+
+
+def test_a_query_vector_of_another_width_is_an_error():
+    embeddings = Letters()
+    encoder = from_embeddings(embeddings)
+    embeddings.embed_query = lambda text: [1.0, 2.0]
+    with pytest.raises(ValueError, match="of width 5, got 2"):
+        encoder.encode_queries(["a"])
 
 
 @pytest.mark.parametrize(

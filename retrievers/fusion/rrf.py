@@ -7,7 +7,7 @@ from typing import Annotated
 
 from rag.bounds import Bounds
 from rag.records import Hit, Passage
-from retrievers.merging import check_merge, checked_weights, merged, ranking_hits
+from retrievers.fusion.merging import check_merge, checked_weights, merged, ranking_hits
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class RRF:
 
     Ranks count from 1 and run on through the tails. A ranking that lacks a passage adds 0, and one
     of weight 0 adds nothing, not even its passages. Only what stands in some ranking as a passage
-    can be returned as one (`retrievers.merging.merged` says what becomes of the rest).
+    can be returned as one (`retrievers.fusion.merging.merged` says what becomes of the rest).
     Source: Cormack et al. 2009, doi:10.1145/1571941.1572114, whose k is 60.
 
     Attributes:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from rag.bounds import Bounds
 from rag.records import Passage
-from retrievers.merging import check_merge, in_order, merged, ranking_hits
+from retrievers.fusion.merging import check_merge, in_order, merged, ranking_hits
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Interleave:
     What came already is passed over. Each ranking gets a voice, whatever its scores, so parts of a
     question that were searched one by one are all answered for. Scores are `1 / rank` in the
     result. Only what stands in some ranking as a passage can be returned as one
-    (`retrievers.merging.merged` says what becomes of the rest).
+    (`retrievers.fusion.merging.merged` says what becomes of the rest).
 
     Attributes:
         top_k: passages to return, at least 1.

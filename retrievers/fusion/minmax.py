@@ -6,8 +6,8 @@ from typing import Annotated
 
 from rag.bounds import Bounds
 from rag.records import Passage
-from retrievers.fusion import minmax_fusion
-from retrievers.merging import check_merge, checked_weights, merged, ranking_hits
+from retrievers.fusion.merging import check_merge, checked_weights, merged, ranking_hits
+from retrievers.fusion.scores import minmax_fusion
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,8 @@ class MinMax:
 
     The least score of a ranking, its tail included, counts 0, so rankings should be of one depth.
     A passage without a score counts as scored 0 before scaling. Only what stands in some ranking as
-    a passage can be returned as one (`retrievers.merging.merged` says what becomes of the rest).
+    a passage can be returned as one; `retrievers.fusion.merging.merged` says what becomes of the
+    rest.
     Source: Wang et al. 2021, doi:10.1145/3471158.3472233.
 
     Attributes:

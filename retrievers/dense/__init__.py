@@ -1,0 +1,1 @@
+"""Dense retrieval: stored vectors and indexes over them."""

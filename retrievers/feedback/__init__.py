@@ -1,0 +1,1 @@
+"""Pseudo-relevance feedback on vectors."""

@@ -1,0 +1,1 @@
+"""Rerankers: other orders of what was retrieved."""

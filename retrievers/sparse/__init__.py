@@ -1,0 +1,1 @@
+"""Sparse retrieval: postings, BM25 and other term weights."""
