@@ -13,7 +13,9 @@ from rag.corpus.manifest import Manifest, read_manifest
 from rag.errors import IndexFolderError
 from rag.protocols import Encoder
 from rag.records import Passage
-from retrievers import BM25Index, DenseIndex
+from rag.text.analyser import Analyser
+from retrievers.dense.index import DenseIndex
+from retrievers.sparse.index import SparseIndex
 
 KV = "kv"
 
@@ -60,8 +62,21 @@ class IndexFolder:
             self._starts = np.load(snapshot / snapshots.SENTENCE_STARTS, allow_pickle=False)
         except (OSError, ValueError, AttributeError) as error:
             raise _damaged(folder, str(error)) from error
-        self.sparse = BM25Index.load(snapshot / snapshots.SPARSE)
+        analyser = Analyser(manifest.language)
+        self.sparse = SparseIndex.open(snapshot / snapshots.SPARSE, analyser=analyser)
         self.dense = DenseIndex.load(snapshot / snapshots.DENSE)
+
+    @property
+    def snapshot(self) -> snapshots.Before:
+        """What the next snapshot can be made from."""
+        folder = self.folder / snapshots.SNAPSHOTS / self.manifest.snapshot
+        form = snapshots.Form(self.manifest.language, self.dense.kind.name, self.dense.dtype)
+        return snapshots.Before(folder, self.passages, form)
+
+    @property
+    def has_sentence_vectors(self) -> bool:
+        """Whether the vectors of sentences are kept; indexes of data may do without."""
+        return len(self.sentences) == int(self._starts[-1])
 
     def check_encoder(self, encoder: Encoder) -> None:
         """Make sure that the index was made with this encoder.

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipelines.index_folder import KV, IndexFolder, open_index
 from pipelines.progress import Progress, Unwatched
-from pipelines.snapshots import SNAPSHOTS, Content, write_snapshot
+from pipelines.snapshots import SNAPSHOTS, Content, Form, write_snapshot
 from pipelines.stale_kv import NOTE, drop_stale, note_stale
 from pipelines.text_vectors import TextVectors, VectorJournal
 from pruners import sentence_texts
@@ -20,9 +20,9 @@ from rag.corpus import Chunker, Skipped, Source, discover, read
 from rag.corpus.manifest import (
     MANIFEST,
     Counts,
-    EncoderIdentity,
     IndexedSource,
     Manifest,
+    encoder_identity,
     is_index,
 )
 from rag.corpus.sources import PYTHON_TOPICS
@@ -76,6 +76,7 @@ def build_index(
     *,
     encoder: Encoder,
     chunker: Chunker | None = None,
+    form: Form | None = None,
     rebuild: bool = False,
     progress: Progress | None = None,
 ) -> IndexReport:
@@ -92,6 +93,8 @@ def build_index(
         folder: where the index lies or will lie, readable by its owner alone.
         encoder: makes the vectors.
         chunker: makes the passages; `Chunker()` by default.
+        form: how passages are indexed; None keeps that of the index, or takes `Form()`. Another
+            one makes that part of the index anew, from the texts and vectors it has.
         rebuild: read and encode everything below `paths` again, and let `encoder` replace another.
         progress: watches.
 
@@ -110,7 +113,8 @@ def build_index(
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         with FolderLock(folder) as lock:
-            build = _Build(folder, encoder, chunker or Chunker(), progress or Unwatched(), rebuild)
+            watched = progress or Unwatched()
+            build = _Build(folder, encoder, chunker or Chunker(), form, watched, rebuild)
             report = build.run(paths, sources, skipped)
     except CorpusError:
         if fresh:
@@ -124,7 +128,13 @@ class _Build:
     """One build, made by `build_index` with the folder's lock held."""
 
     def __init__(
-        self, folder: Path, encoder: Encoder, chunker: Chunker, progress: Progress, rebuild: bool
+        self,
+        folder: Path,
+        encoder: Encoder,
+        chunker: Chunker,
+        form: Form | None,
+        progress: Progress,
+        rebuild: bool,
     ) -> None:
         self._folder = folder
         self._encoder = encoder
@@ -136,6 +146,8 @@ class _Build:
         self._rechunk = self._old is not None and (
             self._old.manifest.chunker != chunker.fingerprint
         )
+        self._form_before = self._old.snapshot.form if self._old else None
+        self._form = form or self._form_before or Form()
 
     def run(
         self, paths: Sequence[str], sources: list[Source], skipped: list[Skipped]
@@ -163,7 +175,12 @@ class _Build:
             passages=self._old.manifest.counts.passages if self._old else 0,
             encoded=0,
             rechunked=self._rechunk,
-            written=bool(read_now or len(now) < len(self._before) or self._rechunk),
+            written=bool(
+                read_now
+                or len(now) < len(self._before)
+                or self._rechunk
+                or self._form_before not in (None, self._form)
+            ),
             kv_dropped=0,
             kv_pending=0,
             seconds=0.0,
@@ -253,16 +270,18 @@ class _Build:
         vectors, sentences, encoded = self._vectors(passages, journal)
         self._progress.stage("writing", 1)
         snapshot, files = write_snapshot(
-            self._folder, Content(documents, passages, vectors, sentences)
+            self._folder,
+            Content(documents, passages, vectors, sentences),
+            self._form,
+            None if self._old is None or self._rebuild else self._old.snapshot,
         )
         self._note_stale_kv(documents)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         Manifest(
             snapshot=snapshot,
-            encoder=EncoderIdentity(
-                self._encoder.name, self._encoder.fingerprint, int(vectors.shape[1])
-            ),
+            encoder=encoder_identity(self._encoder, int(vectors.shape[1])),
             chunker=self._chunker.fingerprint,
+            language=self._form.language,
             created=self._old.manifest.created if self._old else now,
             updated=now,
             sources=tuple(sorted(sources, key=lambda source: source.id)),

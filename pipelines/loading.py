@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
+
 from pipelines.catalogue.spec import Catalogue
 from pipelines.catalogue.table import catalogue as own_catalogue
-from pipelines.definition.load import load_definition, secrets
+from pipelines.definition.compose import is_recipe_name
+from pipelines.definition.load import Loaded, load_definition, load_text, secrets
 from pipelines.flow.blocks import Definition
 from pipelines.flow.check import check
 from pipelines.flow.diagnostics import InvalidPipelineError, Mistake, in_order
+from pipelines.flow.naming import identified
 
 if TYPE_CHECKING:
     from pipelines.flow.pipeline import Pipeline
@@ -35,15 +39,40 @@ def load_pipeline(
     Raises:
         InvalidPipelineError: with every mistake and where it is.
     """
-    from pipelines.flow.pipeline import Pipeline
+    return _pipeline(load_definition(source, sets=sets, environ=environ), catalogue)
 
-    definition, mistakes = checked_definition(
-        source, sets=sets, catalogue=catalogue, environ=environ
+
+def load_answering(
+    source: str | Path,
+    *,
+    sets: Sequence[str] = (),
+    catalogue: Catalogue | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Pipeline:
+    """Return a pipeline that answers: one that ends with passages is continued as `ask` does.
+
+    Its sentences are then pruned, unless it prunes itself, and an answer is generated; `sets` may
+    change these steps too. Arguments and errors are those of `load_pipeline`.
+    """
+    before, _ = load_definition(source, environ=environ)
+    if before is None or "answer" in before.outputs or "passages" not in before.outputs:
+        return load_pipeline(source, sets=sets, catalogue=catalogue, environ=environ)
+    shipped = isinstance(source, str) and is_recipe_name(source)
+    prunes = any(str(step.use).startswith("prune.") for step in identified(before.steps))
+    data = {
+        "version": 1,
+        "extends": str(source) if shipped else Path(source).name,
+        "steps": [*([] if prunes else ["prune.sentences"]), "generate.cached"],
+        "outputs": ["answer"],
+    }
+    loaded = load_text(
+        yaml.safe_dump(data, sort_keys=False),
+        sets=sets,
+        environ=environ,
+        file=str(source),
+        folder=None if shipped else Path(source).resolve().parent,
     )
-    errors = [mistake for mistake in mistakes if mistake.level == "error"]
-    if errors or definition is None:
-        raise InvalidPipelineError(errors)
-    return Pipeline.of(definition, catalogue=catalogue, secrets=secrets(definition))
+    return _pipeline(loaded, catalogue)
 
 
 def checked_definition(
@@ -54,7 +83,22 @@ def checked_definition(
     environ: Mapping[str, str] | None = None,
 ) -> tuple[Definition | None, list[Mistake]]:
     """Return what a file defines, if that can be told, and every mistake in it; see `check`."""
-    definition, mistakes = load_definition(source, sets=sets, environ=environ)
+    return _checked(load_definition(source, sets=sets, environ=environ), catalogue)
+
+
+def _pipeline(loaded: Loaded, catalogue: Catalogue | None) -> Pipeline:
+    """Return the pipeline of a definition, or raise InvalidPipelineError with what is wrong."""
+    from pipelines.flow.pipeline import Pipeline
+
+    definition, mistakes = _checked(loaded, catalogue)
+    errors = [mistake for mistake in mistakes if mistake.level == "error"]
+    if errors or definition is None:
+        raise InvalidPipelineError(errors)
+    return Pipeline.of(definition, catalogue=catalogue, secrets=secrets(definition))
+
+
+def _checked(loaded: Loaded, catalogue: Catalogue | None) -> Loaded:
+    definition, mistakes = loaded
     if definition is not None:
         found = check(definition, catalogue or own_catalogue())
         mistakes = in_order([*mistakes, *found.mistakes])

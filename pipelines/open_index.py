@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipelines.index_folder import IndexFolder, open_index
 from rag.errors import FolderLockedError
-from rag.protocols import Encoder
+from rag.protocols import Encoder, SparseSearch, VectorSearch
 from rag.records import Passage
+from retrievers.filters import Filter, MetadataIndex
+from retrievers.scoped import ScopedPassages, ScopedSparse, ScopedVectors
 
 if TYPE_CHECKING:
     import numpy as np
 
     from kvstore.store import KVStore
-    from retrievers import BM25Index, DenseIndex
+    from retrievers.sparse.index import SparseIndex
 
 RAM_BYTES = 4_000_000_000
 DISK_BYTES = 10_000_000_000
@@ -43,6 +45,7 @@ class OpenIndex:
         kv_ram: int = RAM_BYTES,
         kv_disk: int = DISK_BYTES,
         encoder: Encoder | None = None,
+        scope: Filter | Mapping[str, Any] | None = None,
     ) -> None:
         """Open an index folder.
 
@@ -52,9 +55,12 @@ class OpenIndex:
             kv_ram: bytes of RAM for KV; half of it holds rotated copies.
             kv_disk: bytes of disk for KV.
             encoder: the encoder that made it, if it is loaded already.
+            scope: a filter on metadata; passages that it does not let through do not exist for
+                whoever uses this object, and no filter brings them back.
 
         Raises:
             IndexFolderError: if it is missing, damaged, or made with another encoder.
+            ValueError: if the scope is no filter, or names a field that no passage has.
         """
         self.folder: IndexFolder = open_index(path, encoder=encoder)
         self.notes: list[str] = []
@@ -62,6 +68,10 @@ class OpenIndex:
         self._kv_ram = kv_ram
         self._kv_disk = kv_disk
         self._closing = ExitStack()
+        self._scope: frozenset[str] | None = None
+        if scope is not None:
+            self._scope = self.select(scope)
+            self.__dict__.pop("_metadata")  # that of all passages
         if encoder is not None:
             self.__dict__["encoder"] = encoder
 
@@ -70,7 +80,13 @@ class OpenIndex:
         """The encoder that made the index."""
         from rag.models.encoder import load_encoder
 
-        encoder = load_encoder(self.folder.manifest.encoder.name, download=self._download)
+        made = self.folder.manifest.encoder
+        encoder = load_encoder(
+            made.name,
+            download=self._download,
+            query_prompt=made.query_prompt,
+            document_prompt=made.document_prompt,
+        )
         self.folder.check_encoder(encoder)
         return encoder
 
@@ -88,19 +104,48 @@ class OpenIndex:
         return self._closing.enter_context(store)
 
     @property
-    def sparse(self) -> BM25Index:
-        """Term index of the passages."""
+    def term_index(self) -> SparseIndex:
+        """Postings of all passages, whatever the scope; searches go through `sparse`."""
         return self.folder.sparse
 
     @property
-    def dense(self) -> DenseIndex:
+    def dense(self) -> VectorSearch:
         """Vector index of the passages."""
-        return self.folder.dense
+        return self.scoped_vectors(self.folder.dense)
 
     @property
     def passages(self) -> Mapping[str, Passage]:
         """Every passage by id."""
-        return self.folder.passages
+        if self._scope is None:
+            return self.folder.passages
+        return ScopedPassages(self.folder.passages, self._scope)
+
+    def sparse(self, search: SparseSearch | None = None) -> SparseSearch:
+        """Return a ranking by terms that keeps to the scope.
+
+        Args:
+            search: over the postings of this index, or others of the same passages; None means
+                BM25 with the index's own parameters.
+        """
+        found = self.term_index if search is None else search
+        return found if self._scope is None else ScopedSparse(found, self._scope)
+
+    def scoped_vectors(self, search: VectorSearch) -> VectorSearch:
+        """Return a ranking by vectors of the same passages that keeps to the scope."""
+        return search if self._scope is None else ScopedVectors(search, self._scope)
+
+    def select(self, wanted: Filter | Mapping[str, Any] | None) -> frozenset[str] | None:
+        """Return the ids that a filter lets through; None for no filter, which lets through all.
+
+        Raises:
+            ValueError: if it is no filter, or names a field that no passage of the scope has.
+        """
+        return None if wanted is None else self._metadata.select(Filter.parse(wanted))
+
+    @cached_property
+    def _metadata(self) -> MetadataIndex:
+        """Metadata of the passages that exist; the first use reads them all."""
+        return MetadataIndex((id_, self.passages[id_].metadata) for id_ in self.passages)
 
     @property
     def fingerprint(self) -> str:
@@ -109,9 +154,10 @@ class OpenIndex:
         files = sorted((name, file.sha256) for name, file in manifest.files.items())
         return hashlib.sha256(repr((manifest.encoder.fingerprint, files)).encode()).hexdigest()
 
-    def sentence_vectors(self, passage: Passage) -> np.ndarray:
-        """Return the vectors of a passage's sentences: float32 (sentences, dim)."""
-        return self.folder.sentence_vectors(passage)
+    @property
+    def sentence_vectors(self) -> Callable[[Passage], np.ndarray] | None:
+        """Gives the vectors of a passage's sentences, float32 (n, dim), if they are kept."""
+        return self.folder.sentence_vectors if self.folder.has_sentence_vectors else None
 
     def close(self) -> None:
         """Close the KV store; twice is harmless."""

@@ -1,5 +1,8 @@
 """Progress: what long work tells whoever watches it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol
 
 
@@ -21,3 +24,25 @@ class Unwatched:
 
     def advance(self, steps: int = 1) -> None:
         """Ignore it."""
+
+
+_watching: ContextVar[Progress | None] = ContextVar("progress", default=None)
+
+
+def watching() -> Progress:
+    """Return who watches the work of this context; nobody by default.
+
+    For long work that a first question sets off deep inside a pipeline, such as encoding a corpus
+    for another model.
+    """
+    return _watching.get() or Unwatched()
+
+
+@contextmanager
+def watched_by(progress: Progress) -> Iterator[Progress]:
+    """Let `watching` return a progress while the block runs, in threads it starts for calls too."""
+    token = _watching.set(progress)
+    try:
+        yield progress
+    finally:
+        _watching.reset(token)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,11 @@ from pipelines.record_lines import document_line, passage_line
 from rag.corpus.manifest import StoredFile
 from rag.files import sync_folder, write_atomically
 from rag.records import Document, Passage
-from rag.text.terms import terms
-from retrievers import BM25Index, DenseIndex
+from rag.text.analyser import Analyser
+from retrievers.dense.index import DenseIndex
+from retrievers.dense.kinds import KindName, index_kind
+from retrievers.dense.vectors import VectorDtype
+from retrievers.sparse.index import SparseIndex
 
 SNAPSHOTS = "snapshots"
 CONTENTS = "contents.json"
@@ -33,7 +37,8 @@ class Content:
         documents: unique by id.
         passages: in the order of the documents, at least one.
         vectors: of `Passage.searchable`, float32 (passages, dim).
-        sentences: of `pruners.sentence_texts`, passage by passage, float16 (sentences, dim).
+        sentences: of `pruners.sentence_texts`, passage by passage, float16 (sentences, dim), or
+            (0, dim) if they are not kept.
     """
 
     documents: list[Document]
@@ -42,7 +47,39 @@ class Content:
     sentences: np.ndarray
 
 
-def write_snapshot(index: Path, content: Content) -> tuple[str, dict[str, StoredFile]]:
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a snapshot indexes its content.
+
+    Attributes:
+        language: of the texts; decides how they are cut into terms.
+        kind: of the dense index.
+        dtype: of the stored vectors.
+    """
+
+    language: str = "en"
+    kind: KindName = "flat"
+    dtype: VectorDtype = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """An earlier snapshot, from which the next is made by changes.
+
+    Attributes:
+        folder: the snapshot; its segments are linked into the next one, never changed.
+        passages: what it holds, by id.
+        form: how it is indexed; what is indexed in another way is made anew.
+    """
+
+    folder: Path
+    passages: Mapping[str, Passage]
+    form: Form
+
+
+def write_snapshot(
+    index: Path, content: Content, form: Form | None = None, before: Before | None = None
+) -> tuple[str, dict[str, StoredFile]]:
     """Write a snapshot into an index folder, durably; it gets its name once it is complete.
 
     Returns:
@@ -53,13 +90,14 @@ def write_snapshot(index: Path, content: Content) -> tuple[str, dict[str, Stored
     folder = snapshots / f".{name}.tmp"
     for made in (snapshots, folder, folder / SPARSE, folder / DENSE):
         made.mkdir(mode=0o700, exist_ok=True)
-    _write_files(folder, content)
+    _write_texts(folder, content)
+    _write_indexes(folder, content, form or Form(), before)
     files = {
         path.relative_to(folder).as_posix(): stored_file(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-    for written in (folder / SPARSE, folder / DENSE, folder):
+    for written in (*(path for path in folder.rglob("*") if path.is_dir()), folder):
         sync_folder(written)
     folder.rename(snapshots / name)
     sync_folder(snapshots)
@@ -72,7 +110,7 @@ def stored_file(path: Path) -> StoredFile:
         return StoredFile(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
 
 
-def _write_files(folder: Path, content: Content) -> None:
+def _write_texts(folder: Path, content: Content) -> None:
     contents: dict[str, list[str]] = {document.id: [] for document in content.documents}
     for passage in content.passages:
         contents[passage.document].append(passage.id)
@@ -89,9 +127,33 @@ def _write_files(folder: Path, content: Content) -> None:
     starts = np.cumsum([0, *(len(p.sentences) for p in content.passages)], dtype=np.int64)
     _write_array(folder / SENTENCES, content.sentences)
     _write_array(folder / SENTENCE_STARTS, starts)
-    ids = [passage.id for passage in content.passages]
-    BM25Index.build(ids, [terms(p.searchable) for p in content.passages]).save(folder / SPARSE)
-    DenseIndex.build(ids, content.vectors).save(folder / DENSE)
+
+
+def _write_indexes(folder: Path, content: Content, form: Form, before: Before | None) -> None:
+    """Write both indexes, from those of the snapshot before where they are made the same way."""
+    analyser = Analyser(form.language)
+    sparse = SparseIndex(analyser=analyser)
+    dense = DenseIndex(content.vectors.shape[1], kind=index_kind(form.kind), dtype=form.dtype)
+    gone: list[str] = []
+    rows = range(len(content.passages))
+    if before is not None and before.form == form:
+        sparse = SparseIndex.open(before.folder / SPARSE, analyser=analyser)
+        dense = DenseIndex.load(before.folder / DENSE)
+        now = {passage.id: passage.searchable for passage in content.passages}
+        same = {
+            id_ for id_, passage in before.passages.items() if now.get(id_) == passage.searchable
+        }
+        gone = [id_ for id_ in before.passages if id_ not in same]
+        rows = [row for row in rows if content.passages[row].id not in same]
+    sparse.delete(gone)
+    dense.delete(gone)
+    if rows:
+        added = [content.passages[row] for row in rows]
+        ids = [passage.id for passage in added]
+        sparse.add(ids, [passage.searchable for passage in added])
+        dense.add(ids, content.vectors[list(rows)])
+    sparse.save(folder / SPARSE)
+    dense.save(folder / DENSE)
 
 
 def _write_array(path: Path, array: np.ndarray) -> None:

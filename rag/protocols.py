@@ -67,6 +67,11 @@ class SparseSearch(Protocol):
             within: the only ids that may be returned; None means all. Unknown ones are no error.
         """
 
+    def search_batch(
+        self, queries: Sequence[Query], top_k: int, *, within: frozenset[str] | None = None
+    ) -> list[list[Hit]]:
+        """Return what `search` returns for each query."""
+
     def scores_of(self, query: Query, ids: Sequence[str]) -> np.ndarray:
         """Return the scores of given passages, float64 (n,), in their order.
 
@@ -95,6 +100,13 @@ class VectorSearch(Protocol):
 
     def vectors(self, ids: Sequence[str]) -> np.ndarray:
         """Return the stored vectors of passages, float32 (n, dim), in their order.
+
+        Raises:
+            KeyError: for an unknown id.
+        """
+
+    def scores_of(self, vector: np.ndarray, ids: Sequence[str]) -> np.ndarray:
+        """Return the inner products of given passages with a vector, float64 (n,), in their order.
 
         Raises:
             KeyError: for an unknown id.

@@ -12,7 +12,7 @@ _HOMES = {
     "RRF": "retrievers.fusion.rrf",
     "Sparse": "retrievers.single",
     "Union": "retrievers.fusion.union",
-    "minmax_fusion": "retrievers.fusion.scores",
+    "minmax_fusion": "retrievers.fusion.minmax",
     "reciprocal_rank_fusion": "retrievers.fusion.rrf",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605

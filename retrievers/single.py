@@ -7,28 +7,27 @@ from typing import Annotated
 import numpy as np
 
 from rag.bounds import Bounds
-from rag.protocols import Encoder
+from rag.protocols import Encoder, SparseSearch, VectorSearch
 from rag.records import Passage, Query
-from retrievers.dense.index import DenseIndex
 from retrievers.distinct import DEPTH, distinct_passages
-from retrievers.sparse.bm25 import BM25Index
+from retrievers.in_thread import in_thread
 
 
 @dataclass(frozen=True)
 class Sparse:
-    """Retriever by BM25 over the question's terms; it may find less than `top_k`.
-
-    Scores are BM25's, above 0. Source: Robertson and Zaragoza 2009, doi:10.1561/1500000019.
+    """Retriever by the terms of a question; it may find less than `top_k`, or nothing.
 
     Attributes:
-        sparse: term index of the passages.
+        sparse: ranks the passages: BM25, its expansions, or a learned sparse encoder.
         passages: every indexed passage by id.
         top_k: passages to return, at least 1.
+        within: the only ids that are searched; None means all.
     """
 
-    sparse: BM25Index
+    sparse: SparseSearch
     passages: Mapping[str, Passage]
     top_k: Annotated[int, Bounds(low=1)] = 3
+    within: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -36,8 +35,16 @@ class Sparse:
 
     def __call__(self, query: Query) -> list[Passage]:
         """Return at most `top_k` passages, best first, ties by id, no text twice; a `Ranking`."""
-        hits = self.sparse.search(query, max(self.top_k, DEPTH))
-        return distinct_passages(hits, self.passages, self.top_k)
+        return self.batch(query=[query])[0]
+
+    def batch(self, *, query: Sequence[Query]) -> list[list[Passage]]:
+        """Return the passages for each query."""
+        depth = max(self.top_k, DEPTH)
+        rankings = self.sparse.search_batch(query, depth, within=self.within)
+        return [distinct_passages(hits, self.passages, self.top_k) for hits in rankings]
+
+    acall = in_thread(__call__)
+    abatch = in_thread(batch)
 
     def vectors(self, ids: Sequence[str]) -> np.ndarray:
         """Return no vectors, shape (0, 0): a term index has none.
@@ -61,12 +68,14 @@ class Dense:
         encoder: what made the vectors of `dense`.
         passages: every indexed passage by id.
         top_k: passages to return, at least 1.
+        within: the only ids that are searched; None means all.
     """
 
-    dense: DenseIndex
+    dense: VectorSearch
     encoder: Encoder
     passages: Mapping[str, Passage]
     top_k: Annotated[int, Bounds(low=1)] = 3
+    within: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -85,10 +94,11 @@ class Dense:
         """Return the passages for each query; all queries are encoded in one call."""
         vectors = self.encoder.encode_queries([one.text for one in query])
         depth = max(self.top_k, DEPTH)
-        return [
-            distinct_passages(self.dense.search_vector(v, depth), self.passages, self.top_k)
-            for v in vectors
-        ]
+        rankings = self.dense.search_vectors(vectors, depth, within=self.within)
+        return [distinct_passages(hits, self.passages, self.top_k) for hits in rankings]
+
+    acall = in_thread(__call__)
+    abatch = in_thread(batch)
 
     def vectors(self, ids: Sequence[str]) -> np.ndarray:
         """Return the passages' vectors, float32 (n, dim).

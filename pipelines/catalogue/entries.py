@@ -37,6 +37,7 @@ MODULES = {
     "query": "pre-retrieval",
     "route": "orchestration",
     "retrieve": "retrieval",
+    "rerank": "post-retrieval",
     "fuse": "orchestration",
     "select": "post-retrieval",
     "prune": "post-retrieval",
@@ -46,6 +47,7 @@ MODULES = {
 """The paper's module of each first half of a short name, in the order of a flow."""
 
 _MADE = "pipelines.catalogue.factories"
+_FOUND = "pipelines.catalogue.retrieval"
 
 OPERATORS = {
     "query.rewrite": Entry("rag.query.rewrite:Rewrite", "query transformation"),
@@ -61,12 +63,17 @@ OPERATORS = {
     "query.clarify": Entry("rag.query.clarify:Clarify", "query expansion"),
     "route.rules": Entry("rag.routing.rules:RuleRouter", "routing"),
     "route.complexity": Entry("rag.routing.complexity:ComplexityRouter", "routing"),
-    "retrieve.sparse": Entry(f"{_MADE}:sparse", "retriever selection"),
-    "retrieve.dense": Entry(f"{_MADE}:dense", "retriever selection"),
-    "retrieve.hybrid": Entry(f"{_MADE}:hybrid", "retriever selection"),
+    "retrieve.sparse": Entry(f"{_FOUND}:sparse", "retriever selection"),
+    "retrieve.learned": Entry(f"{_FOUND}:learned", "retriever selection"),
+    "retrieve.dense": Entry(f"{_FOUND}:dense", "retriever selection"),
+    "retrieve.hybrid": Entry(f"{_FOUND}:hybrid", "retriever selection"),
     "fuse.rrf": Entry("retrievers.fusion.rrf:RRF", "fusion"),
     "fuse.interleave": Entry("retrievers.fusion.interleave:Interleave", "fusion"),
     "fuse.minmax": Entry("retrievers.fusion.minmax:MinMax", "fusion"),
+    "fuse.zscore": Entry("retrievers.fusion.zscore:ZScore", "fusion"),
+    "fuse.dbsf": Entry("retrievers.fusion.dbsf:DBSF", "fusion"),
+    "fuse.tm2c2": Entry("retrievers.fusion.tm2c2:TM2C2", "fusion"),
+    "fuse.borda": Entry("retrievers.fusion.borda:Borda", "fusion"),
     "fuse.union": Entry("retrievers.fusion.union:Union", "fusion"),
     "fuse.vote": Entry("rag.generation.vote:Vote", "fusion"),
     "fuse.best": Entry("rag.generation.best_supported:BestSupported", "fusion"),

@@ -1,7 +1,8 @@
 """Operators that are made of what an index or a model holds: from resources to fields."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from kvstore.store import KVStore
 from pipelines.open_index import DISK_BYTES, RAM_BYTES, OpenIndex
@@ -14,60 +15,8 @@ from rag.generation.local_model import LocalModel
 from rag.generation.plan import ContextWeights
 from rag.models.language_model import DtypeName
 from rag.protocols import Encoder, PassageCache
-from retrievers import Dense, Hybrid, Sparse
 
-_TopK = Annotated[int, Bounds(low=1)]
 _Share = Annotated[float, Bounds(0, 1)]
-
-
-def sparse(index: OpenIndex, *, top_k: _TopK = 3) -> Sparse:
-    """Passages by BM25 over terms.
-
-    Source: Robertson and Zaragoza 2009, doi:10.1561/1500000019.
-
-    Args:
-        index: what to search.
-        top_k: passages to return, at least 1.
-    """
-    return Sparse(index.sparse, index.passages, top_k=top_k)
-
-
-def dense(index: OpenIndex, *, top_k: _TopK = 3) -> Dense:
-    """Passages by the cosine of query and passage vectors.
-
-    Args:
-        index: what to search.
-        top_k: passages to return, at least 1.
-    """
-    return Dense(index.dense, index.encoder, index.passages, top_k=top_k)
-
-
-def hybrid(
-    index: OpenIndex,
-    *,
-    top_k: _TopK = 3,
-    sparse_weight: _Share = 0.5,
-    depth: Annotated[int, Bounds(low=1)] = 1000,
-) -> Hybrid:
-    """Passages by BM25 and vectors together, min-max normalised and interpolated.
-
-    Source: arXiv:2205.00235.
-
-    Args:
-        index: what to search.
-        top_k: passages to return, at least 1.
-        sparse_weight: weight of BM25, in [0, 1].
-        depth: hits taken from each side, at least `top_k`.
-    """
-    return Hybrid(
-        index.sparse,
-        index.dense,
-        index.encoder,
-        index.passages,
-        top_k=top_k,
-        sparse_weight=sparse_weight,
-        depth=depth,
-    )
 
 
 def sentences(
@@ -142,6 +91,7 @@ def index_folder(
     download: bool = False,
     kv_ram: Annotated[int, Bounds(low=0)] = RAM_BYTES,
     kv_disk: Annotated[int, Bounds(low=0)] = DISK_BYTES,
+    scope: Mapping[str, Any] | None = None,
 ) -> OpenIndex:
     """An index folder that `dovetail index` made, with its encoder and KV store.
 
@@ -150,8 +100,10 @@ def index_folder(
         download: let the encoder be fetched from the hub.
         kv_ram: bytes of RAM for KV; half of it holds rotated copies.
         kv_disk: bytes of disk for KV.
+        scope: a filter on metadata, such as `{tenant: acme}`; other passages do not exist for the
+            pipeline, and the filter of a step can only narrow it.
     """
-    return OpenIndex(path, download=download, kv_ram=kv_ram, kv_disk=kv_disk)
+    return OpenIndex(path, download=download, kv_ram=kv_ram, kv_disk=kv_disk, scope=scope)
 
 
 def local_model(

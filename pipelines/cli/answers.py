@@ -1,5 +1,6 @@
 """Answers as a person reads them on a terminal, and as programs read them."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.cli.terminal import remark, say
@@ -87,9 +88,9 @@ def draw(answer: "Answer") -> None:
     )
 
 
-def draw_passages(answer: "Answer") -> None:
+def draw_passages(passages: "Sequence[Passage]") -> None:
     """Print every passage, its kept sentences marked + and its pruned ones -."""
-    for number, passage in enumerate(answer.passages, 1):
+    for number, passage in enumerate(passages, 1):
         kept = set(passage.kept_rows)
         score = "" if passage.score is None else f", score {passage.score:.2f}"
         say(f"\n{number}. {passage.id}: {passage.title}{score}")

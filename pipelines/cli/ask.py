@@ -11,7 +11,7 @@ from pipelines.cli.arguments import UsageError, add_output_arguments
 from pipelines.cli.model_arguments import add_model_arguments
 from pipelines.cli.pipeline_arguments import add_pipeline_arguments, loaded
 from pipelines.cli.runs import add_trace_arguments, check_trace_arguments, keep_trace, new_trace
-from pipelines.cli.terminal import remark, say, say_json
+from pipelines.cli.terminal import progress, remark, say, say_json
 
 if TYPE_CHECKING:
     from pipelines.flow.pipeline import Pipeline
@@ -52,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pipeline",
         metavar="RECIPE",
         default="ask",
-        help="recipe or pipeline file (default: ask: hybrid, pruned, cached)",
+        help="recipe or pipeline file; one that ends with passages is continued as ask does "
+        "(default: ask: hybrid, pruned, cached)",
     )
     parser.add_argument(
         "--history",
@@ -96,12 +97,12 @@ def run(args: argparse.Namespace) -> int:
     short = [
         f"{option}={value}" for name, option in SHORT.items() if (value := getattr(args, name))
     ]
-    pipeline = loaded(args, args.pipeline, [*short, *args.sets]).require_valid()
+    pipeline = loaded(args, args.pipeline, [*short, *args.sets], answering=True).require_valid()
     inputs = _inputs(pipeline, args)
     if not args.quiet and not args.json:
         remark("loading the model …")
     trace = new_trace(pipeline, args)
-    with pipeline:
+    with pipeline, progress(quiet=args.quiet or args.json):
         try:
             answer = _answer(pipeline, args, inputs, trace)
         finally:
@@ -187,7 +188,7 @@ def _shown(answer: "Answer", show: list[str], trace: "Trace") -> dict[str, Any]:
 def _draw_shown(answer: "Answer", show: list[str], trace: "Trace") -> None:
     """Print what `--show` asks for."""
     if "passages" in show:
-        draw_passages(answer)
+        draw_passages(answer.passages)
     if "prompt" in show:
         say("\n--- prompt ---")
         say(answer.prompt)

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 _EXAMPLE = """\
 Both files must hold the same questions. Differences are B - A. Their 95 % interval is a paired
-bootstrap's, p a paired randomisation test's, and p (Holm) is corrected for testing every metric.
+bootstrap's, p a paired randomisation test's, p (Holm) is corrected for testing every metric, and
+p (t) is a paired t-test's. Robustness is the share of questions whose value rose minus the share
+whose value fell.
 
 example:
   dovetail eval naive data/squad --limit 100 --out three.jsonl
@@ -27,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EXAMPLE
     parser.add_argument("a", metavar="A", type=Path, help="--out file of the first run")
     parser.add_argument("b", metavar="B", type=Path, help="--out file of the second run")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of both tests")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of interval and p")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -67,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _draw(found: Mapping[str, "Difference"]) -> None:
     draw_table(
-        ("metric", "A", "B", "B - A", "low", "high", "p", "p (Holm)", "n"),
+        ("metric", "A", "B", "B - A", "low", "high", "p", "p (Holm)", "p (t)", "robustness", "n"),
         [
             (
                 name,
@@ -78,6 +80,8 @@ def _draw(found: Mapping[str, "Difference"]) -> None:
                 number(d.high, sign=True),
                 p_value(d.p),
                 p_value(d.p_holm),
+                p_value(d.p_t),
+                number(d.robustness, sign=True),
                 str(d.n),
             )
             for name, d in found.items()

@@ -76,7 +76,7 @@ def _show(cached: "Pipeline", full: "Pipeline", question: str) -> tuple[int, flo
     whole = [full.run(question).answer for _ in range(REPEATS)]
     say(f"\n=== {question}\n")
     draw(warm[-1])
-    draw_passages(warm[-1])
+    draw_passages(warm[-1].passages)
     use, again = first.cache, warm[-1].cache
     say(
         f"\n   KV cache: first asked {use.hits} hits, {use.misses} misses "

@@ -57,6 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="ask the questions of unanswerable.jsonl too",
     )
+    parser.add_argument(
+        "--answers",
+        action="store_true",
+        help="generate answers even if the data knows none (default: end at the passages then)",
+    )
     add_model_arguments(parser)
     parser.set_defaults(model=None)  # a pipeline file may name its own
     add_output_arguments(parser)
@@ -71,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     questions = sample(
         read_questions(args.data, unanswerable=args.unanswerable), args.limit, args.seed
     )
-    rows, model = _rows(args, questions)
+    rows, model, left_out = _rows(args, questions)
     if args.trec is not None:
         from pipelines.evaluating.runner import write_run
 
@@ -80,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     summary = summarise(rows, seed=args.seed)
     failed = [row for row in rows if row.error is not None]
     if args.json:
-        say_json(as_json(args, rows, summary, model))
+        say_json(as_json(args, rows, summary, model) | {"left_out": left_out})
     else:
         say(f"{args.recipe} on {args.data}: {plural(len(rows), 'question')}, seed {args.seed}")
         _draw(summary)
@@ -130,15 +135,21 @@ def _check(args: argparse.Namespace) -> None:
 
 def _rows(
     args: argparse.Namespace, questions: Sequence["Question"]
-) -> tuple[list["Row"], str | None]:
-    """Return the rows of all questions, and the language model's name if there is one."""
+) -> tuple[list["Row"], str | None, tuple[str, ...]]:
+    """Return the rows of all questions, the language model's name, and steps that were left out."""
     from pipelines.evaluating.runner import run_questions
     from rag.evaluation.rows import RowLog
 
     quiet = args.quiet or args.json
     with ExitStack() as stack:
         watched = stack.enter_context(progress(quiet=quiet))
-        asker = stack.enter_context(_asker(args, watched))
+        judged = args.answers or any(q.answers or q.unanswerable for q in questions)
+        asker = stack.enter_context(_asker(args, watched, answers=judged))
+        if asker.left_out and not quiet:
+            remark(
+                f"no question has a known answer: {', '.join(asker.left_out)} left out "
+                "(--answers runs all)"
+            )
         log = None
         if args.out is not None:
             ids = [question.id for question in questions]
@@ -158,10 +169,10 @@ def _rows(
             progress=watched,
             projected=projected,
         )
-        return rows, asker.model
+        return rows, asker.model, asker.left_out
 
 
-def _asker(args: argparse.Namespace, watched: "Progress") -> "PipelineAsker":
+def _asker(args: argparse.Namespace, watched: "Progress", *, answers: bool) -> "PipelineAsker":
     from pipelines.cli.index import LateEncoder
     from pipelines.evaluating.asking import ModelChoice, pipeline_asker
 
@@ -171,6 +182,7 @@ def _asker(args: argparse.Namespace, watched: "Progress") -> "PipelineAsker":
         encoder=LateEncoder("minilm", download=args.download),
         sets=args.sets,
         choice=ModelChoice(args.model, args.dtype, args.download, args.kv_ram, args.kv_disk),
+        answers=answers,
         progress=watched,
     )
 

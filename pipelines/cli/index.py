@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from pipelines.indexing import IndexReport
+    from pipelines.snapshots import Form
     from rag.models.encoder import Precision, SentenceEncoder
 
 _EXAMPLE = """\
@@ -37,6 +38,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="minilm, a local folder, or a hub id owner/name (default: minilm)",
     )
     parser.add_argument(
+        "--query-prompt", metavar="TEXT", help="put before queries (default: the encoder's own)"
+    )
+    parser.add_argument(
+        "--document-prompt", metavar="TEXT", help="put before passages (default: the encoder's own)"
+    )
+    parser.add_argument(
+        "--language",
+        metavar="NAME",
+        help="of the texts: decides stems and stop words, none does without (default: en)",
+    )
+    parser.add_argument(
+        "--dense",
+        choices=("exact", "flat", "hnsw", "ivfpq"),
+        help="index of the vectors: hnsw and ivfpq are approximate (default: flat)",
+    )
+    parser.add_argument(
+        "--vectors",
+        choices=("float32", "float16"),
+        help="how vectors are stored (default: float32)",
+    )
+    parser.add_argument(
         "--words", metavar="N", type=int, default=120, help="words per passage (default: 120)"
     )
     parser.add_argument(
@@ -56,7 +78,13 @@ def run(args: argparse.Namespace) -> int:
 
     with refused_arguments():
         chunker = Chunker(words=args.words)
-        encoder = LateEncoder(args.encoder, download=args.download)
+        encoder = LateEncoder(
+            args.encoder,
+            download=args.download,
+            query_prompt=args.query_prompt,
+            document_prompt=args.document_prompt,
+        )
+        form = _form(args)
 
     from pipelines.indexing import build_index
 
@@ -66,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
             args.out,
             encoder=encoder,
             chunker=chunker,
+            form=form,
             rebuild=args.rebuild,
             progress=watched,
         )
@@ -76,6 +105,23 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _form(args: argparse.Namespace) -> "Form | None":
+    """Return how to index, with what an index that is there has where nothing is said."""
+    from pipelines.index_folder import open_index
+    from pipelines.snapshots import Form
+    from rag.corpus.manifest import MANIFEST
+    from rag.text.analyser import Analyser
+
+    given = {"language": args.language, "kind": args.dense, "dtype": args.vectors}
+    said = {name: value for name, value in given.items() if value is not None}
+    if not said:
+        return None
+    if "language" in said:
+        Analyser(said["language"])
+    there = (args.out / MANIFEST).exists() and not args.rebuild
+    return replace(open_index(args.out).snapshot.form if there else Form(), **said)
+
+
 class LateEncoder:
     """An `Encoder` that loads its model at the first text: a build without new texts never does.
 
@@ -84,15 +130,26 @@ class LateEncoder:
         ValueError: if the name is empty.
     """
 
-    def __init__(self, name: str, *, download: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        download: bool = False,
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
+    ) -> None:
         from rag.models.encoder import encoder_fingerprint
         from rag.models.resolve import ENCODERS, resolve_model
 
         folder = resolve_model(name, packages=ENCODERS, download=download)
         self._download = download
+        self.query_prompt = query_prompt
+        self.document_prompt = document_prompt
         # A relative path would mean another folder wherever questions are asked.
         self.name = str(folder) if name not in ENCODERS and Path(name).exists() else name
-        self.fingerprint = encoder_fingerprint(folder)
+        self.fingerprint = encoder_fingerprint(
+            folder, query_prompt=query_prompt, document_prompt=document_prompt
+        )
 
     @property
     def dim(self) -> int:
@@ -122,7 +179,13 @@ class LateEncoder:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         fast = best_dtype(device) is torch.bfloat16
         precision: Precision = "bfloat16" if fast else "float32"
-        return load_encoder(self.name, download=self._download, precision=precision)
+        return load_encoder(
+            self.name,
+            download=self._download,
+            precision=precision,
+            query_prompt=self.query_prompt,
+            document_prompt=self.document_prompt,
+        )
 
 
 def _print(folder: Path, report: "IndexReport") -> None:

@@ -55,17 +55,30 @@ def add_resource_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def loaded(args: argparse.Namespace, source: str, sets: list[str] | None = None) -> "Pipeline":
+def loaded(
+    args: argparse.Namespace,
+    source: str,
+    sets: list[str] | None = None,
+    *,
+    answering: bool = False,
+) -> "Pipeline":
     """Return the pipeline that the arguments name, with its resources bound as far as they say.
+
+    Args:
+        args: of the command.
+        source: recipe or file.
+        sets: overrides; None means those of the arguments.
+        answering: whether one that ends with passages is to go on to an answer.
 
     Raises:
         InvalidPipelineError: with every mistake in it.
     """
     from pipelines.catalogue.plugins import with_plugins
-    from pipelines.loading import load_pipeline
+    from pipelines.loading import load_answering, load_pipeline
 
     catalogue = with_plugins(args.plugins)
-    pipeline = load_pipeline(source, sets=args.sets if sets is None else sets, catalogue=catalogue)
+    load = load_answering if answering else load_pipeline
+    pipeline = load(source, sets=args.sets if sets is None else sets, catalogue=catalogue)
     return pipeline.bind(**resources(args))
 
 

@@ -77,7 +77,8 @@ def _run_one(pipeline: "Pipeline", args: argparse.Namespace) -> int:
     given = _inputs(pipeline, args)
     trace = new_trace(pipeline, args)
     try:
-        result = pipeline.run(trace=trace, **given)
+        with progress(quiet=args.quiet or args.json):
+            result = pipeline.run(trace=trace, **given)
     except ValueError as error:
         raise UsageError(str(error)) from error
     finally:
@@ -180,12 +181,14 @@ def outputs_json(result: "Result") -> dict[str, Any]:
 
 
 def _draw(result: "Result") -> None:
-    from pipelines.cli.answers import draw
+    from pipelines.cli.answers import draw, draw_passages
     from rag.record_json import to_json
-    from rag.records import Answer
+    from rag.records import Answer, Passage
 
     for name, value in result.outputs.items():
         if isinstance(value, Answer):
             draw(value)
+        elif isinstance(value, list) and value and isinstance(value[0], Passage):
+            draw_passages(value)
         else:
             say(f"{name}: {json.dumps(to_json(value), ensure_ascii=False)}")

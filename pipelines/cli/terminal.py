@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pipelines.progress import Progress, Unwatched
+from pipelines.progress import Progress, Unwatched, watched_by
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -32,24 +32,26 @@ def remark(text: str) -> None:
 
 @contextmanager
 def progress(*, quiet: bool = False) -> Iterator[Progress]:
-    """Yield a progress to report to: bars on a terminal, a line per tenth elsewhere, or silence."""
+    """Yield a progress to report to: bars on a terminal, a line per tenth elsewhere, or silence.
+
+    Work that nobody handed a progress to finds it by `pipelines.progress.watching`.
+    """
+    with _shown(quiet=quiet) as shown, watched_by(shown):
+        yield shown
+
+
+@contextmanager
+def _shown(*, quiet: bool) -> Iterator[Progress]:
     if quiet:
         yield Unwatched()
     elif not sys.stderr.isatty():
         yield _Lines()
     else:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as RichProgress
-
-        columns = (
-            TextColumn("{task.description:<20}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        with RichProgress(*columns, console=Console(stderr=True), transient=True) as bars:
-            yield _Bars(bars)
+        bars = _Bars()
+        try:
+            yield bars
+        finally:
+            bars.stop()
 
 
 def plural(count: int, noun: str) -> str:
@@ -81,20 +83,44 @@ class _Lines:
 
 
 class _Bars:
-    """One bar a stage."""
+    """One bar a stage, on the terminal from its first step to its last only."""
 
-    def __init__(self, bars: "Bars") -> None:
-        self._bars = bars
-        self._task = None if not bars.task_ids else bars.task_ids[-1]
+    def __init__(self) -> None:
+        self._bar: Bars | None = None
+        self._left = 0
 
     def stage(self, name: str, total: int) -> None:
-        if self._task is not None:
-            self._bars.remove_task(self._task)
-        self._task = self._bars.add_task(name, total=total) if total else None
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        self.stop()
+        if not total:
+            return
+        columns = (
+            TextColumn("{task.description:<20}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        self._bar = RichProgress(*columns, console=Console(stderr=True), transient=True)
+        self._bar.add_task(name, total=total)
+        self._left = total
+        self._bar.start()
 
     def advance(self, steps: int = 1) -> None:
-        if self._task is not None:
-            self._bars.advance(self._task, steps)
+        if self._bar is None:
+            return
+        self._bar.advance(self._bar.task_ids[-1], steps)
+        self._left -= steps
+        if self._left <= 0:
+            self.stop()
+
+    def stop(self) -> None:
+        """Take the bar off the terminal."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
 
 def _printable(text: str, encoding: str | None) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.evaluating.data_index import data_index
+from pipelines.evaluating.retrieval_part import without_generation
 from pipelines.flow.blocks import ResourceUse
 from pipelines.flow.result import Result, StepFailedError
 from rag.errors import DovetailError
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from rag.protocols import Encoder
 
 MODEL = "smollm2-135m"
+OF_SENTENCES = frozenset({"prune.sentences"})
+"""Operators that read the vectors of sentences."""
 
 
 class UnaskableError(DovetailError):
@@ -60,11 +63,15 @@ class PipelineAsker:
 
     Attributes:
         config: hash of the pipeline with its options, the model and the data.
+        left_out: ids of the steps that are not run, as no answers are wanted.
         model: name of the language model, once one has answered.
     """
 
-    def __init__(self, pipeline: Pipeline, *, config: str = "") -> None:
+    def __init__(
+        self, pipeline: Pipeline, *, config: str = "", left_out: tuple[str, ...] = ()
+    ) -> None:
         self.config = config
+        self.left_out = left_out
         self.model: str | None = None
         self._pipeline = pipeline
 
@@ -126,6 +133,7 @@ def pipeline_asker(
     encoder: Encoder,
     sets: Sequence[str] = (),
     choice: ModelChoice | None = None,
+    answers: bool = True,
     progress: Progress | None = None,
 ) -> PipelineAsker:
     """Return what asks a recipe about a data folder; its index is made if the recipe needs one.
@@ -136,6 +144,7 @@ def pipeline_asker(
         encoder: of the index, if it has to be made.
         sets: changes of options, `step.option=value`.
         choice: model and budgets.
+        answers: whether to generate them; else the pipeline ends where its passages are ready.
         progress: watches the index being made.
 
     Raises:
@@ -145,7 +154,9 @@ def pipeline_asker(
     from pipelines.loading import load_pipeline
 
     pipeline = load_pipeline(recipe, sets=list(sets)).require_valid()
-    return asker_of(pipeline, data, encoder=encoder, choice=choice, progress=progress)
+    return asker_of(
+        pipeline, data, encoder=encoder, choice=choice, answers=answers, progress=progress
+    )
 
 
 def asker_of(
@@ -154,6 +165,7 @@ def asker_of(
     *,
     encoder: Encoder,
     choice: ModelChoice | None = None,
+    answers: bool = True,
     progress: Progress | None = None,
 ) -> PipelineAsker:
     """Return what asks a pipeline about a data folder; see `pipeline_asker`."""
@@ -165,12 +177,18 @@ def asker_of(
             f"eval gives a pipeline `query` and an empty `history`, and {pipeline.name!r} takes "
             f"{needed}"
         )
+    pipeline, left_out = (pipeline, ()) if answers else without_generation(pipeline)
     definition = replace(pipeline.definition, overrides=())
     needed_names = pipeline.checked.needed.keys() - definition.resources.keys()
     bound: dict[str, ResourceUse] = {}
     if "index" in needed_names:
         options = {
-            "path": data_index(data, encoder=encoder, progress=progress),
+            "path": data_index(
+                data,
+                encoder=encoder,
+                sentences=any(s.spec.name in OF_SENTENCES for s in pipeline.checked.steps.values()),
+                progress=progress,
+            ),
             "download": choice.download,
             "kv_ram": choice.kv_ram,
             "kv_disk": choice.kv_disk,
@@ -187,7 +205,7 @@ def asker_of(
     model = (choice.model or MODEL, choice.dtype) if "lm" in bound else None
     depends = repr((definition, model, encoder.fingerprint, data_sha(data)))
     config = hashlib.sha256(depends.encode()).hexdigest()[:16]
-    return PipelineAsker(pipeline.bind(**bound), config=config)
+    return PipelineAsker(pipeline.bind(**bound), config=config, left_out=left_out)
 
 
 def _answer(result: Result | StepFailedError) -> Answer | None:

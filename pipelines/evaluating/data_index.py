@@ -9,31 +9,34 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.index_folder import open_index
+from pipelines.index_folder import IndexFolder, open_index
 from pipelines.progress import Progress, Unwatched
-from pipelines.snapshots import SNAPSHOTS, Content, write_snapshot
+from pipelines.snapshots import SNAPSHOTS, Content, Form, write_snapshot
 from pipelines.text_vectors import TextVectors, VectorJournal
 from pruners import sentence_texts
 from rag.corpus.manifest import (
     MANIFEST,
     Counts,
-    EncoderIdentity,
     IndexedSource,
     Manifest,
+    encoder_identity,
 )
 from rag.errors import IndexFolderError
 from rag.evaluation.data import corpus_sha, read_corpus
 from rag.files import FolderLock
 from rag.models.user_cache import user_cache
 from rag.protocols import Encoder
-from rag.records import Document, Passage
+from rag.records import Document, Passage, text_sha
 
 FOLDER = "data-indexes"
+FORM = Form()
 _LAYOUT = "one line, one passage; 1"  # another number when passages are made in another way
 _PARTIAL = "partial"
 
 
-def data_index(data: Path, *, encoder: Encoder, progress: Progress | None = None) -> Path:
+def data_index(
+    data: Path, *, encoder: Encoder, sentences: bool = True, progress: Progress | None = None
+) -> Path:
     """Return the index folder of a data folder's corpus; it is made if it is missing or damaged.
 
     It lies in the user's cache under the corpus's name and the hash of its content and of the
@@ -43,6 +46,8 @@ def data_index(data: Path, *, encoder: Encoder, progress: Progress | None = None
     Args:
         data: in the layout of the evaluation data.
         encoder: makes the vectors of passages and of their sentences.
+        sentences: whether the vectors of sentences are needed, which take most of the time; an
+            index without them gets them when they first are.
         progress: watches.
 
     Raises:
@@ -50,12 +55,12 @@ def data_index(data: Path, *, encoder: Encoder, progress: Progress | None = None
         FolderLockedError: if another process is making this very index.
     """
     folder = data_index_folder(data, encoder)
-    if not _whole(folder):
+    if not _whole(folder, sentences):
         passages = read_corpus(data)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with FolderLock(folder):
-            if not _whole(folder):
-                _build(folder, data, passages, encoder, progress or Unwatched())
+            if not _whole(folder, sentences):
+                _build(folder, data, passages, encoder, sentences, progress or Unwatched())
     return folder
 
 
@@ -70,34 +75,51 @@ def data_index_folder(data: Path, encoder: Encoder) -> Path:
     return user_cache() / FOLDER / f"{name}-{sha256(depends.encode()).hexdigest()[:16]}"
 
 
-def _whole(folder: Path) -> bool:
+def _whole(folder: Path, sentences: bool) -> bool:
+    opened = _opened(folder)
+    return opened is not None and (opened.has_sentence_vectors or not sentences)
+
+
+def _opened(folder: Path) -> IndexFolder | None:
     if not (folder / MANIFEST).exists():
-        return False
+        return None
     try:
-        open_index(folder)
+        return open_index(folder)
     except IndexFolderError:
-        return False
-    return True
+        return None
 
 
 def _build(
-    folder: Path, data: Path, passages: Sequence[Passage], encoder: Encoder, progress: Progress
+    folder: Path,
+    data: Path,
+    passages: Sequence[Passage],
+    encoder: Encoder,
+    with_sentences: bool,
+    progress: Progress,
 ) -> None:
-    # What builds that died, or damage, have left.
-    shutil.rmtree(folder / SNAPSHOTS, ignore_errors=True)
     journal = VectorJournal(folder / _PARTIAL, encoder.fingerprint)
-    vectors = TextVectors(encoder, journal)(
+    of_passages = TextVectors(encoder, journal)
+    before = _opened(folder)
+    if before is not None:
+        known = list(before.passages.values())
+        vectors = before.dense.vectors([passage.id for passage in known])
+        of_passages.add([text_sha(passage.searchable) for passage in known], vectors)
+    # What builds that died, damage, or a build without sentences have left.
+    shutil.rmtree(folder / SNAPSHOTS, ignore_errors=True)
+    vectors = of_passages(
         [passage.searchable for passage in passages], progress, "encoding passages"
     )
     texts = [text for passage in passages for text in sentence_texts(passage)]
     sentences = (
         TextVectors(encoder, journal, dtype=np.float16)(texts, progress, "encoding sentences")
-        if texts
+        if texts and with_sentences
         else np.empty((0, vectors.shape[1]), np.float16)
     )
     progress.stage("writing", 1)
     documents = [Document(p.document, p.text, p.title or p.id) for p in passages]
-    snapshot, files = write_snapshot(folder, Content(documents, list(passages), vectors, sentences))
+    snapshot, files = write_snapshot(
+        folder, Content(documents, list(passages), vectors, sentences), FORM
+    )
     now = datetime.now(UTC).isoformat(timespec="seconds")
     source = IndexedSource(
         data.absolute().name,
@@ -107,8 +129,9 @@ def _build(
     )
     Manifest(
         snapshot=snapshot,
-        encoder=EncoderIdentity(encoder.name, encoder.fingerprint, int(vectors.shape[1])),
+        encoder=encoder_identity(encoder, int(vectors.shape[1])),
         chunker=_LAYOUT,
+        language=FORM.language,
         created=now,
         updated=now,
         sources=(source,),

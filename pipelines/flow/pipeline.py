@@ -174,6 +174,10 @@ class Pipeline:
         blocks = rebuilt(self.definition.steps, changed)
         return self._changed(replace(self.definition, steps=blocks), self._bound)
 
+    def with_definition(self, definition: Definition) -> Pipeline:
+        """Return the pipeline of another definition, with the same catalogue and bound objects."""
+        return self._changed(definition, self._bound)
+
     def _changed(self, definition: Definition, bound: dict[str, Any]) -> Pipeline:
         return Pipeline.of(
             definition, catalogue=self._catalogue, bound=bound, secrets=self._secrets

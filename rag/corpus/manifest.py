@@ -9,8 +9,9 @@ from typing import Any
 
 from rag.errors import IndexFolderError
 from rag.files import write_atomically
+from rag.protocols import Encoder
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 
 _SNAPSHOT = re.compile(r"[0-9a-f]{16}")
@@ -44,11 +45,21 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class EncoderIdentity:
-    """The encoder that made the vectors: what the user called it, its weights, its width."""
+    """The encoder that made the vectors.
+
+    Attributes:
+        name: what the user called it.
+        fingerprint: hash of its weights and prompts.
+        dim: width of a vector.
+        query_prompt: put before queries; None means the model's own.
+        document_prompt: put before passages; None means the model's own.
+    """
 
     name: str
     fingerprint: str
     dim: int
+    query_prompt: str | None = None
+    document_prompt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +79,7 @@ class Manifest:
         snapshot: name of the current folder below `snapshots`.
         encoder: what made the vectors.
         chunker: fingerprint of the chunker.
+        language: of the texts, as of `rag.text.analyser`.
         created: time of the first build, ISO 8601 with its zone.
         updated: time of the last build that changed something.
         sources: sorted by id.
@@ -78,6 +90,7 @@ class Manifest:
     snapshot: str
     encoder: EncoderIdentity
     chunker: str
+    language: str
     created: str
     updated: str
     sources: tuple[IndexedSource, ...]
@@ -89,6 +102,17 @@ class Manifest:
         fields = asdict(self)
         text = json.dumps({"dovetail": FORMAT, **fields}, ensure_ascii=False, indent=1)
         write_atomically(folder / MANIFEST, lambda file: file.write(text.encode()))
+
+
+def encoder_identity(encoder: Encoder, dim: int) -> EncoderIdentity:
+    """Return what the manifest says of an encoder; one without prompts of its own has none.
+
+    Args:
+        encoder: made the vectors.
+        dim: their width, which an encoder that has not been loaded need not be asked for.
+    """
+    prompts = (getattr(encoder, f"{role}_prompt", None) for role in ("query", "document"))
+    return EncoderIdentity(encoder.name, encoder.fingerprint, dim, *prompts)
 
 
 def is_index(folder: Path) -> bool:
@@ -150,6 +174,7 @@ def _manifest(fields: dict[str, Any]) -> Manifest:
         snapshot=fields["snapshot"],
         encoder=EncoderIdentity(**fields["encoder"]),
         chunker=fields["chunker"],
+        language=fields["language"],
         created=fields["created"],
         updated=fields["updated"],
         sources=tuple(

@@ -4,7 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rag.evaluation.rows import Row, RowsError, told_metrics
-from rag.evaluation.statistics import bootstrap_interval, holm, randomisation_p
+from rag.evaluation.statistics import (
+    bootstrap_interval,
+    holm,
+    paired_t_p,
+    randomisation_p,
+    robustness_index,
+)
 
 _LISTED = 5
 
@@ -22,6 +28,9 @@ class Difference:
         p: two-sided, of a paired randomisation test.
         p_holm: p corrected by Holm for all metrics compared.
         n: questions that have the metric in both runs.
+        p_t: two-sided, of a paired t-test; not corrected.
+        robustness: share of the questions whose value rose minus the share whose value fell, in
+            [-1, 1]; of a time, where less is better, it is good below 0.
     """
 
     a: float
@@ -32,6 +41,8 @@ class Difference:
     p: float
     p_holm: float
     n: int
+    p_t: float
+    robustness: float
 
 
 def compare_rows(a: Sequence[Row], b: Sequence[Row], *, seed: int = 0) -> dict[str, Difference]:
@@ -40,7 +51,7 @@ def compare_rows(a: Sequence[Row], b: Sequence[Row], *, seed: int = 0) -> dict[s
     Args:
         a: rows of the first run.
         b: rows of the second, over the same questions in any order.
-        seed: of both tests.
+        seed: of the bootstrap and the randomisation test.
 
     Raises:
         RowsError: if a question is in one run only, or the runs share no metric.
@@ -82,6 +93,8 @@ def _difference(pairs: Sequence[tuple[float, float]], seed: int) -> Difference:
         p=p,
         p_holm=p,
         n=n,
+        p_t=paired_t_p(differences),
+        robustness=robustness_index(differences),
     )
 
 

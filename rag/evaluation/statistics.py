@@ -1,4 +1,4 @@
-"""Statistics over questions: bootstrap intervals, a paired randomisation test, Holm's correction.
+"""Statistics over questions: bootstrap intervals, paired tests, Holm's correction, robustness.
 
 Randomness comes from a seed: the same values and seed give the same numbers.
 """
@@ -98,6 +98,50 @@ def randomisation_p(
         signs = 1.0 - 2.0 * rng.integers(2, size=(rows, n), dtype=np.int8)
         reached += int((np.abs(signs @ given) >= least).sum())
     return (1 + reached) / (1 + resamples)
+
+
+def paired_t_p(differences: Sequence[float]) -> float:
+    """Return the two-sided p of a paired t-test that the mean difference is zero.
+
+    It supposes normal differences, which `randomisation_p` does not; retrieval papers report it,
+    and the two seldom disagree by much. Source: Student 1908, doi:10.1093/biomet/6.1.1; Smucker et
+    al. 2007, doi:10.1145/1321440.1321528, on the agreement.
+
+    Where the statistic is undefined, p says what the differences say: 1 if all are zero, or if one
+    question leaves no spread to judge by; 0 if several differ from zero by just the same.
+
+    Args:
+        differences: one a question, at least one; zeros count.
+
+    Raises:
+        ValueError: if there is no difference, or one is not finite.
+    """
+    from scipy.special import stdtr
+
+    given = _checked(differences, 1)
+    n = len(given)
+    if n == 1 or not given.any():
+        return 1.0
+    spread = float(given.std(ddof=1))
+    if spread == 0.0 or (given == given[0]).all():
+        return 0.0
+    return float(2.0 * stdtr(n - 1, -abs(float(given.mean())) / spread * n**0.5))
+
+
+def robustness_index(differences: Sequence[float]) -> float:
+    """Return the share of questions that gained minus the share that lost, in [-1, 1].
+
+    A mean can rise because few questions gain much while most lose a little; this cannot. Ties
+    count in the whole only. Source: Sakai et al. 2005, doi:10.1145/1076034.1076082.
+
+    Args:
+        differences: one a question, at least one.
+
+    Raises:
+        ValueError: if there is no difference, or one is not finite.
+    """
+    given = _checked(differences, 1)
+    return float(((given > 0.0).sum() - (given < 0.0).sum()) / len(given))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -6,8 +6,9 @@ from itertools import chain, zip_longest
 from typing import Annotated
 
 from rag.bounds import Bounds
-from rag.records import Passage
-from retrievers.fusion.merging import check_merge, in_order, merged, ranking_hits
+from rag.records import Hit, Passage
+from retrievers.fusion.checking import check_merge, check_weights
+from retrievers.fusion.merging import fused, in_order
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,24 @@ class Interleave:
         Args:
             rankings: each best first; each may be empty, as may all.
         """
-        turns = zip_longest(*ranking_hits(rankings))
-        ids = [hit.id for hit in chain.from_iterable(turns) if hit is not None]
-        return merged(in_order(ids), rankings, self.top_k)
+        return fused(interleave, rankings, None, self.top_k)
+
+
+def interleave(rankings: Sequence[Sequence[Hit]], weights: Sequence[float]) -> list[Hit]:
+    """Return every id of the rankings once, the first of each ranking first, and so on.
+
+    An id that came already is passed over. Scores are `1 / rank` in the result. Turns go in the
+    order of the rankings, so that order counts, unlike in every other fusion.
+
+    Args:
+        rankings: hits, best first; their scores are not read.
+        weights: one a ranking, at least 0; one of weight 0 has no turn, and otherwise the weight
+            makes no difference.
+
+    Raises:
+        ValueError: if the lengths differ, or a weight is negative or not finite.
+    """
+    check_weights(rankings, weights)
+    voices = [ranking for ranking, w in zip(rankings, weights, strict=True) if w > 0.0]
+    turns = chain.from_iterable(zip_longest(*voices))
+    return in_order([hit.id for hit in turns if hit is not None])

@@ -1,7 +1,7 @@
 """Merging rankings of passages: what every fusion of passages has in common."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from rag.ranking import Ranking
@@ -53,28 +53,25 @@ def in_order(ids: Sequence[str]) -> list[Hit]:
     return [Hit(id_, 1.0 / rank) for rank, id_ in enumerate(dict.fromkeys(ids), 1)]
 
 
-def checked_weights(
-    weights: tuple[float, ...] | None, rankings: Sequence[Sequence[Passage]]
-) -> tuple[float, ...]:
-    """Return one weight a ranking, all 1 by default.
+def fused(
+    fusion: Callable[[Sequence[Sequence[Hit]], Sequence[float]], list[Hit]],
+    rankings: Sequence[Sequence[Passage]],
+    weights: tuple[float, ...] | None,
+    top_k: int,
+) -> Ranking:
+    """Return rankings of passages as a fusion of hits orders them.
+
+    Args:
+        fusion: fuses hits by one weight a ranking.
+        rankings: each best first; each may be empty, as may all.
+        weights: one a ranking; None gives each the same share of 1.
+        top_k: most passages, at least 1.
 
     Raises:
-        ValueError: if there are more or fewer weights than rankings.
+        ValueError: if there are more or fewer weights than rankings, or by the fusion.
     """
     if weights is None:
-        return (1.0,) * len(rankings)
+        weights = (1.0 / max(1, len(rankings)),) * len(rankings)
     if len(weights) != len(rankings):
         raise ValueError(f"weights must be one a ranking, {len(rankings)}, got {len(weights)}")
-    return weights
-
-
-def check_merge(top_k: int, weights: tuple[float, ...] | None = None) -> None:
-    """Check the options of a fusion.
-
-    Raises:
-        ValueError: if top_k is below 1, or a weight is negative or not finite.
-    """
-    if top_k < 1:
-        raise ValueError(f"top_k must be at least 1, got {top_k}")
-    if weights is not None and not all(w >= 0.0 and math.isfinite(w) for w in weights):
-        raise ValueError(f"weights must be at least 0 and finite, got {list(weights)}")
+    return merged(fusion(ranking_hits(rankings), weights), rankings, top_k)

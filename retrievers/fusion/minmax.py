@@ -1,13 +1,15 @@
-"""Min-max fusion of passages: several rankings into one, by their normalised scores."""
+"""Min-max fusion: several rankings into one, each ranking's scores scaled to [0, 1]."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from rag.bounds import Bounds
-from rag.records import Passage
-from retrievers.fusion.merging import check_merge, checked_weights, merged, ranking_hits
-from retrievers.fusion.scores import minmax_fusion
+from rag.records import Hit, Passage
+from retrievers.fusion.checking import check_merge
+from retrievers.fusion.gaps import ZERO, Gaps
+from retrievers.fusion.merging import fused
+from retrievers.fusion.weighted_sum import Scale, weighted_sum
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,38 @@ class MinMax:
             ValueError: if there are more or fewer weights than rankings, or a ranking holds an id
                 twice or a score that is not finite.
         """
-        weights = checked_weights(self.weights, rankings)
-        share = 1.0 / max(1, len(rankings)) if self.weights is None else 1.0
-        hits = minmax_fusion(ranking_hits(rankings), [share * weight for weight in weights])
-        return merged(hits, rankings, self.top_k)
+        return fused(minmax_fusion, rankings, self.weights, self.top_k)
+
+
+def minmax_fusion(
+    rankings: Sequence[Sequence[Hit]], weights: Sequence[float], gaps: Gaps = ZERO
+) -> list[Hit]:
+    """Return every id of the rankings once, best first, ties by id.
+
+    An id's score is `sum over rankings of weight * (score - min) / (max - min)`; a ranking that
+    lacks the id adds 0, and one whose scores are all equal adds its whole weight. The minimum is
+    that of the ranking as given, so give each at one fixed depth, whatever is shown in the end. A
+    ranking of weight 0 adds nothing, not even its ids. Source: Wang et al. 2021,
+    doi:10.1145/3471158.3472233, whose code normalises every list.
+
+    `missing="min"` is the same as `zero` but for a ranking of equal scores, whose least is also its
+    most: there a gap counts 1. A theoretical minimum counts 0 in such a ranking if it is lower than
+    the scores, and in any other as much below 0 as it is below the least.
+
+    Args:
+        rankings: hits with unique ids and finite scores, in any order; each may be empty.
+        weights: one a ranking, at least 0.
+        gaps: what an id counts in a ranking that lacks it.
+
+    Raises:
+        ValueError: if the lengths differ, a weight is negative, a score is not finite, or an id
+            occurs twice in a ranking.
+    """
+
+    def scale(_: int, scores: Sequence[float]) -> Scale:
+        low, high = scores[0], scores[-1]
+        if low == high:
+            return lambda score: 1.0 if score >= low else 0.0
+        return lambda score: (score - low) / (high - low)
+
+    return weighted_sum(rankings, weights, scale, gaps)

@@ -1,13 +1,15 @@
 """Reciprocal rank fusion: several rankings into one, by ranks alone."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from rag.bounds import Bounds
 from rag.records import Hit, Passage
-from retrievers.fusion.merging import check_merge, checked_weights, merged, ranking_hits
+from retrievers.fusion.checking import check_merge
+from retrievers.fusion.gaps import ListMissing
+from retrievers.fusion.merging import fused
+from retrievers.fusion.weighted_sum import weighted_points
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class RRF:
     Attributes:
         top_k: passages to return, at least 1.
         k: how slowly the weight of a rank falls, at least 0.
-        weights: one a ranking, at least 0; None weighs all the same.
+        weights: one a ranking, at least 0; None gives each weight 1, as the source does.
     """
 
     top_k: Annotated[int, Bounds(low=1)] = 3
@@ -31,8 +33,7 @@ class RRF:
 
     def __post_init__(self) -> None:
         check_merge(self.top_k, self.weights)
-        if self.k < 0:
-            raise ValueError(f"k must be at least 0, got {self.k}")
+        _check_k(self.k)
 
     def __call__(self, rankings: Sequence[Sequence[Passage]]) -> list[Passage]:
         """Return the best passages of all rankings, ties by id, the rest as the tail.
@@ -41,28 +42,43 @@ class RRF:
             rankings: each best first with unique ids; each may be empty, as may all.
 
         Raises:
-            ValueError: if there are more or fewer weights than rankings.
+            ValueError: if there are more or fewer weights than rankings, or a ranking holds an id
+                twice.
         """
-        weights = checked_weights(self.weights, rankings)
-        hits = reciprocal_rank_fusion(ranking_hits(rankings), weights, k=self.k)
-        return merged(hits, rankings, self.top_k)
+        return fused(
+            lambda hits, weights: reciprocal_rank_fusion(hits, weights, k=self.k),
+            rankings,
+            (1.0,) * len(rankings) if self.weights is None else self.weights,
+            self.top_k,
+        )
 
 
 def reciprocal_rank_fusion(
-    rankings: Sequence[Sequence[Hit]], weights: Sequence[float], *, k: int = 60
+    rankings: Sequence[Sequence[Hit]],
+    weights: Sequence[float],
+    *,
+    k: int = 60,
+    missing: ListMissing = "zero",
 ) -> list[Hit]:
     """Return every id of the rankings once, best first, ties by id.
 
+    Ranks count from 1. Others count from 0: Haystack's 61 is our 60, LlamaIndex's 60 our 59, and
+    Qdrant's default of 2 our 1.
+
     Args:
         rankings: hits, best first, with unique ids; their scores are not read.
-        weights: one a ranking, at least 0.
+        weights: one a ranking, at least 0; one of weight 0 adds nothing, not even its ids.
         k: added to each rank, which counts from 1.
+        missing: `zero` adds 0 for a ranking that lacks the id, `min` what its last rank adds.
+
+    Raises:
+        ValueError: if the lengths differ, a weight or k is negative, or an id occurs twice in a
+            ranking.
     """
-    fused: defaultdict[str, float] = defaultdict(float)
-    for ranking, weight in zip(rankings, weights, strict=True):
-        if weight == 0.0:
-            continue
-        for rank, hit in enumerate(ranking, 1):
-            fused[hit.id] += weight / (k + rank)
-    ranked = [Hit(id_, score) for id_, score in fused.items()]
-    return sorted(ranked, key=lambda hit: (-hit.score, hit.id))
+    _check_k(k)
+    return weighted_points(rankings, weights, lambda rank, _: 1.0 / (k + rank), missing)
+
+
+def _check_k(k: int) -> None:
+    if k < 0:
+        raise ValueError(f"k must be at least 0, got {k}")

@@ -7,7 +7,8 @@ from typing import Annotated
 from rag.bounds import Bounds
 from rag.ranking import Ranking
 from rag.records import Passage
-from retrievers.fusion.merging import check_merge, in_order, merged
+from retrievers.fusion.checking import check_merge
+from retrievers.fusion.merging import in_order, merged
 
 
 @dataclass(frozen=True)

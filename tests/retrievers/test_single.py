@@ -5,8 +5,10 @@ import pytest
 
 from rag.ranking import Ranking
 from rag.records import Passage, Query, Span
-from rag.text.terms import terms
-from retrievers import BM25Index, Dense, DenseIndex, Hybrid, Sparse
+from retrievers.dense.index import DenseIndex
+from retrievers.hybrid import Hybrid
+from retrievers.single import Dense, Sparse
+from retrievers.sparse.index import SparseIndex
 
 TEXTS = {
     "a": "red cat",
@@ -39,7 +41,8 @@ class LetterEncoder:
 
 
 PASSAGES = {i: Passage(i, "doc", t, Span(0, len(t)), (Span(0, len(t)),)) for i, t in TEXTS.items()}
-SPARSE = BM25Index.build(list(TEXTS), [terms(t) for t in TEXTS.values()])
+SPARSE = SparseIndex()
+SPARSE.add(list(TEXTS), list(TEXTS.values()))
 DENSE = DenseIndex.build(list(TEXTS), LetterEncoder().encode(list(TEXTS.values())))
 
 

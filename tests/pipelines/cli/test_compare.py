@@ -39,20 +39,26 @@ def test_json_holds_every_number(compare, files):
     shown = json.loads(out)
     assert (shown["n"], shown["seed"], shown["errors"]) == (11, 0, {"a": 1, "b": 1})
     em, ttft = shown["metrics"]["EM"], shown["metrics"]["TTFT_ms"]
-    assert set(em) == {"a", "b", "difference", "low", "high", "p", "p_holm", "n"}
+    assert set(em) == {
+        "a", "b", "difference", "low", "high", "p", "p_holm", "n", "p_t", "robustness",
+    }  # fmt: skip
     assert em["difference"] == pytest.approx(10 / 11)
     assert em["low"] < em["difference"] <= em["high"] == 1.0
     assert em["p"] == 2 / 2**10
     assert em["p_holm"] == 2 * em["p"]
+    assert em["p_t"] == pytest.approx(3.53e-7, rel=0.5)
+    assert em["robustness"] == pytest.approx(10 / 11)
     assert (ttft["n"], ttft["difference"], ttft["p_holm"]) == (10, 0.0, 1.0)
+    assert (ttft["p_t"], ttft["robustness"]) == (1.0, 0.0)
 
 
 def test_the_table_is_plain_where_there_is_no_terminal(compare, files):
     status, out, err = compare(*files)
     assert status == 0
     lines = out.splitlines()
-    assert " ".join(lines[1].split()) == "metric A B B - A low high p p (Holm) n"
+    assert " ".join(lines[1].split()) == ("metric A B B - A low high p p (Holm) p (t) robustness n")
     assert lines[2].split()[:4] == ["EM", "0.000", "0.909", "+0.909"]
+    assert lines[2].split()[-3:] == ["<0.0001", "+0.909", "11"]
     assert lines[3].split()[:4] == ["TTFT_ms", "124.5", "124.5", "+0.000"]
     assert "1 question of A failed and count as 0" in err
 

@@ -16,6 +16,7 @@ class Asker:
 
     model = "tiny"
     config = "c"
+    left_out = ()
 
     def __init__(self):
         self.asked = []
@@ -181,3 +182,20 @@ def test_numbers_and_times_read_well():
     assert number(0.5, sign=True) == "+0.500"
     assert [p_value(p) for p in (0.00001, 0.0312)] == ["<0.0001", "0.0312"]
     assert [duration(s) for s in (40, 720, 7500)] == ["40 s", "12 min", "2 h 05 min"]
+
+
+def test_answers_are_wanted_only_if_the_data_knows_some(evaluate, asker, data):
+    evaluate("--limit", 3)
+    assert asker.opened[-1][2]["answers"] is True
+    lines = [{"id": f"q{n:02}", "question": "What?"} for n in range(20)]
+    (data / "queries.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    asker.left_out = ("prune", "generate")
+    status, _, err = evaluate("--limit", 3)
+    assert status == 0
+    assert asker.opened[-1][2]["answers"] is False
+    assert "no question has a known answer: prune, generate left out" in err
+    evaluate("--limit", 3, "--answers")
+    assert asker.opened[-1][2]["answers"] is True
+    _, out, err = evaluate("--limit", 3, "--json")
+    assert json.loads(out)["left_out"] == ["prune", "generate"]
+    assert err == ""

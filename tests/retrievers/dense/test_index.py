@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from hypothesis import strategies as st
 from rag.errors import IndexFolderError, MissingExtraError
 from rag.records import Hit
 from retrievers import DenseIndex
+from retrievers.dense.exact import Exact
+from retrievers.dense.index import DenseStatistics
 
 BACKENDS = ["numpy", "faiss"] if importlib.util.find_spec("faiss") else ["numpy"]
 
@@ -185,3 +189,85 @@ def test_rejects_what_it_cannot_build(ids, shape, message):
 def test_rejects_a_query_it_cannot_compare(asked, top_k, message, n):
     with pytest.raises(ValueError, match=message):
         DenseIndex.build(named(n), unit(n)).search_vector(asked, top_k)
+
+
+def test_counts_what_it_holds():
+    built = DenseIndex.build(named(10), unit(10), dtype="float16")
+    built.add(["p003", "new"], unit(2, seed=4))
+    assert built.statistics == DenseStatistics(vectors=11, dead=1, tail=12, vector_bytes=144)
+    assert ("p003" in built, "new" in built, "p010" in built, 3 in built) == (
+        True,
+        True,
+        False,
+        False,
+    )
+    assert built.delete(["p001", "p001", "nobody"]) == 1
+    assert ("p001" in built, len(built), built.dtype) == (False, 10, "float16")
+    built.delete(["p002"])  # a quarter would be dead: they are dropped
+    assert built.statistics == DenseStatistics(vectors=9, dead=0, tail=0, vector_bytes=108)
+
+
+def test_scores_given_passages_in_the_order_asked():
+    built = DenseIndex.build(["a", "b"], np.array([[1.0, 0.0], [0.6, 0.8]]))
+    scores = built.scores_of(np.array([0.0, 2.0]), ["b", "a", "b"])
+    assert scores.tolist() == pytest.approx([1.6, 0.0, 1.6])
+    assert scores.dtype == np.float64
+    assert built.scores_of(np.array([0.0, 2.0]), []).shape == (0,)
+    with pytest.raises(KeyError, match="no vector for passage 'nobody'"):
+        built.scores_of(np.ones(2), ["nobody"])
+    with pytest.raises(ValueError, match="vector must be finite and not zero"):
+        built.scores_of(np.zeros(2), ["a"])
+
+
+def test_hands_out_copies():
+    built = DenseIndex.build(named(3), unit(3))
+    built.vectors(named(3))[:] = 0.0
+    assert built.vectors(named(3)).tolist() == unit(3).tolist()
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (np.ones(6), r"vectors must be \(queries, 6\), got \(6,\)"),
+        (np.ones((2, 5)), r"got \(2, 5\)"),
+        (np.array([np.ones(6), np.zeros(6)]), "vector must be finite and not zero, got norm 0.0"),
+        (np.full((1, 6), 1e200), "got norm inf"),
+    ],
+)
+def test_rejects_a_batch_it_cannot_compare(asked, message):
+    with pytest.raises(ValueError, match=message):
+        DenseIndex.build(named(3), unit(3)).search_vectors(asked, 2)
+
+
+def test_rejects_a_kind_beside_a_backend_and_an_unknown_backend():
+    with pytest.raises(ValueError, match=r"kind or backend, not both, got Exact\(.*\) and 'numpy'"):
+        DenseIndex.build(named(3), unit(3), kind=Exact(), backend="numpy")
+    with pytest.raises(ValueError, match=r"backend must be one of \('faiss', 'numpy'\), got 'gpu'"):
+        DenseIndex.build(named(3), unit(3), backend="gpu")
+
+
+def test_threads_take_in_new_rows_one_at_a_time(backend, monkeypatch):
+    built = DenseIndex.build(named(50), unit(50), backend=backend)
+    inside, most = [], []
+
+    def sync(real=built._engine.sync):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.003)
+        real()
+        inside.pop()
+
+    monkeypatch.setattr(built._engine, "sync", sync)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda one: built.search_vector(one, 9), unit(12, seed=3)))
+    assert most == [1] * 12
+
+
+def test_searches_from_many_threads_find_the_same(backend, tmp_path):
+    asked = unit(64, seed=3)
+    built = DenseIndex.build(named(500), unit(500), backend=backend)
+    built.save(tmp_path)
+    expected = [built.search_vector(one, 9) for one in asked]
+    loaded = DenseIndex.load(tmp_path, backend=backend)
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda one: loaded.search_vector(one, 9), asked)) == expected

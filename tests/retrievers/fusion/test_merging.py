@@ -9,8 +9,15 @@ from hypothesis import strategies as st
 from rag.ranking import TAIL, Ranking
 from rag.records import Hit, Passage, Span
 from retrievers import RRF, Interleave, MinMax, Union, minmax_fusion, reciprocal_rank_fusion
+from retrievers.fusion.borda import Borda
+from retrievers.fusion.dbsf import DBSF
+from retrievers.fusion.fuse import fuse
+from retrievers.fusion.tm2c2 import TM2C2
+from retrievers.fusion.zscore import ZScore
 
 MERGES = [RRF(top_k=3), RRF(top_k=3, k=0), MinMax(top_k=3), Interleave(top_k=3)]
+NAMED = {"zscore": ZScore, "dbsf": DBSF, "borda": Borda}
+MERGES += [make(top_k=3, missing=gap) for make in NAMED.values() for gap in ("zero", "min")]
 
 
 def passage(id_, score=None):
@@ -86,6 +93,28 @@ def test_minmax_weighs_all_rankings_the_same():
     expected = minmax_fusion([r.hits for r in rankings], [0.5, 0.5])
     assert MinMax(top_k=9)(rankings).hits == expected
     assert MinMax(top_k=9, weights=(1.0, 0.0))(rankings)[0].score == 1.0
+
+
+@pytest.mark.parametrize("missing", ["zero", "min"])
+@pytest.mark.parametrize("name", ["zscore", "dbsf", "borda", "tm2c2"])
+def test_operators_order_passages_as_their_function_orders_hits(name, missing):
+    rankings, minima = [ranking("ab", "c"), ranking("cb"), ranking("")], (0.0, -1.0, 0.0)
+    make = (lambda **options: TM2C2(minima, **options)) if name == "tm2c2" else NAMED[name]
+    for weights in (None, (2.0, 0.5, 1.0), (0.0, 1.0, 0.0)):
+        expected = fuse(
+            [r.hits for r in rankings],
+            weights or (1 / 3, 1 / 3, 1 / 3),
+            method=name,
+            missing=missing,
+            minima=minima,
+        )
+        assert make(top_k=9, weights=weights, missing=missing)(rankings).hits == expected
+
+
+def test_a_zscore_gap_is_the_least_unless_told_otherwise():
+    rankings = [ranking("abcd"), ranking("e")]
+    assert all_ids(ZScore(top_k=9)(rankings)) == "abcde"
+    assert all_ids(ZScore(top_k=9, missing="zero")(rankings)) == "abecd"
 
 
 def test_interleave_takes_turns_and_scores_by_rank():
@@ -176,7 +205,7 @@ def test_the_result_is_no_longer_than_a_tail_allows():
     assert len(found.hits) == TAIL
 
 
-@pytest.mark.parametrize("merge", [RRF(), MinMax(), Interleave()])
+@pytest.mark.parametrize("merge", [RRF(), MinMax(), Interleave(), ZScore(), DBSF(), Borda()])
 def test_nothing_merges_to_nothing(merge):
     assert merge([]) == merge([[], []]) == []
 
@@ -188,6 +217,16 @@ def test_nothing_merges_to_nothing(merge):
         (lambda: MinMax(top_k=0), "top_k must be at least 1, got 0"),
         (lambda: Interleave(top_k=0), "top_k must be at least 1, got 0"),
         (lambda: Union(top_k=0), "top_k must be at least 1, got 0"),
+        (lambda: ZScore(top_k=0), "top_k must be at least 1, got 0"),
+        (lambda: DBSF(top_k=0), "top_k must be at least 1, got 0"),
+        (lambda: Borda(top_k=0), "top_k must be at least 1, got 0"),
+        (lambda: TM2C2((), top_k=0), "top_k must be at least 1, got 0"),
+        (lambda: ZScore(missing="exact"), r"missing must be one of \('zero', 'min'\), got 'exact'"),
+        (lambda: DBSF(missing="mean"), "missing must be one of"),
+        (lambda: Borda(missing="theoretical"), "missing must be one of"),
+        (lambda: TM2C2((0.0,), missing="exact"), "missing must be one of"),
+        (lambda: TM2C2((math.inf,)), r"minima must be finite, got \[inf\]"),
+        (lambda: TM2C2((0.0,))([[], []]), "minima must be one a ranking, 2, got 1"),
         (lambda: RRF(k=-1), "k must be at least 0, got -1"),
         (lambda: RRF(weights=(1.0, -1.0)), r"weights must be at least 0 and finite, got \[1.0"),
         (lambda: MinMax(weights=(math.nan,)), "weights must be at least 0 and finite"),
