@@ -1,4 +1,4 @@
-"""Retrieval: sparse search, incremental adding, feedback and dense indexes, side by side in one run.
+"""Retrieval: sparse search, adding passages, feedback, dense indexes, side by side in one run.
 
 Texts are the sentences and passages of a folder of evaluation data sets, drawn with a seed. Every
 engine gets the same terms or vectors, one thread each; results are compared after they are timed.
@@ -6,8 +6,8 @@ engine gets the same terms or vectors, one thread each; results are compared aft
     OMP_NUM_THREADS=1 python benchmarks/retrieval.py ../shared/data
     OMP_NUM_THREADS=1 python benchmarks/retrieval.py ../shared/data --json --only sparse,add
 
-Vectors are those of the data sets' indexes in the user's cache, which `dovetail eval` makes; missing
-ones are made first.
+Vectors are those of the data sets' indexes in the user's cache, which `dovetail eval` makes;
+missing ones are made first.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def data_sets(folder: Path) -> list[Path]:
 def drawn_terms(folder: Path, seed: int) -> tuple[list[list[str]], list[list[str]]]:
     """Return the terms of 101,000 sentences drawn from all data sets, and those of questions."""
     analyser = Analyser()
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311 (a sample, no secret)
     sentences = [
         span.of(passage.text).strip()
         for data in data_sets(folder)
@@ -238,7 +239,8 @@ def vectors_of(folder: Path) -> tuple[list[str], np.ndarray, list[str]]:
             ids += [f"{data.name}/{id_}" for id_ in dense.ids]
             rows.append(dense.vectors(dense.ids))
             asked += [q.text for q in sample(read_questions(data), 40)]
-    return ids, np.concatenate(rows), random.Random(0).sample(asked, min(QUERIES, len(asked)))
+    some = random.Random(0).sample(asked, min(QUERIES, len(asked)))  # noqa: S311
+    return ids, np.concatenate(rows), some
 
 
 def feedback(folder: Path, seed: int) -> Iterator[dict[str, Any]]:
@@ -250,8 +252,8 @@ def feedback(folder: Path, seed: int) -> Iterator[dict[str, Any]]:
     known = dict(zip(asked, encoder.encode_queries(asked), strict=True))
 
     for depth in (100, 1000):
-        plain = times([lambda q=q: dense.search_vectors(known[q][None], depth) for q in asked])
-        fed = times([lambda q=q: _fed(dense, known[q], depth) for q in asked])
+        plain = times([partial(dense.search_vectors, known[q][None], depth) for q in asked])
+        fed = times([partial(_fed, dense, known[q], depth) for q in asked])
         yield {
             "operation": "vector feedback, k=3",
             "passages": len(ids),
@@ -288,7 +290,7 @@ def dense(folder: Path, seed: int) -> Iterator[dict[str, Any]]:
         index = DenseIndex.build(ids, vectors, **options)
         index.search_vectors(queries[:1], TOP_K)
         build = time.perf_counter() - began
-        taken = times([lambda q=q: index.search_vectors(q[None], TOP_K) for q in queries])
+        taken = times([partial(index.search_vectors, q[None], TOP_K) for q in queries])
         found = [{hit.id for hit in hits} for hits in index.search_vectors(queries, TOP_K)]
         truth = found if truth is None else truth
         shares = [len(a & b) / TOP_K for a, b in zip(found, truth, strict=True)]
@@ -316,7 +318,10 @@ def main() -> None:
     sections = {"sparse": sparse, "add": add, "feedback": feedback, "dense": dense}
     machine = {
         "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+            ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=False,
         ).stdout.strip(),
         "cpu": platform.processor() or platform.machine(),
         "threads": os.environ.get("OMP_NUM_THREADS", "all"),

@@ -2,8 +2,8 @@
 
     python benchmarks/retrieval_grid.py ../shared/data/cranfield ../shared/data/cacm -o docs
 
-writes `retrieval-results.md`, which docs/retrieval.md refers to, and `retrieval-grid.csv` with every
-cell. The parts of a configuration that others share are computed once, which makes the whole grid
+writes `retrieval-results.md`, which docs/retrieval.md refers to, and `retrieval-grid.csv` with
+every cell. The parts of a configuration that others share are computed once, which makes the whole grid
 a matter of minutes; a sample of cells is compared with what `Hybrid` itself returns.
 """
 
@@ -47,6 +47,7 @@ MODES: tuple[Interpolation, ...] = ("none", "dense", "pre", "post", "both")
 FUSIONS: tuple[Method, ...] = ("minmax", "tm2c2", "rrf")
 WEIGHTS = (0.1, 0.3, 0.5, 0.7, 0.9)
 COUNTS = (1, 3, 5, 10)
+ALPHAS = (0.4, 0.7)
 METRICS = ("nDCG@10", "AP", "R@100")
 
 
@@ -59,17 +60,19 @@ class Cell:
     fusion: Method = "minmax"
     weight: float = 0.5
     k: int = 3
+    alpha: float = 0.7
 
 
 def cells() -> list[Cell]:
     """Return every configuration of the grid once, the simplest first."""
     found = [
-        Cell(sparse, mode, fusion, weight, k)
+        Cell(sparse, mode, fusion, weight, k, alpha)
         for mode in MODES
         for sparse in LEGS
         for fusion in FUSIONS
         for weight in WEIGHTS
         for k in COUNTS
+        for alpha in ALPHAS
     ]
     return list(dict.fromkeys(map(_plain, found)))
 
@@ -77,7 +80,7 @@ def cells() -> list[Cell]:
 def _plain(cell: Cell) -> Cell:
     if cell.mode == "none":
         return Cell(cell.sparse, "none", cell.fusion, cell.weight)
-    return Cell(mode="dense", k=cell.k) if cell.mode == "dense" else cell
+    return Cell(mode="dense", k=cell.k, alpha=cell.alpha) if cell.mode == "dense" else cell
 
 
 class Grid:
@@ -88,7 +91,7 @@ class Grid:
         self.queries = [Query(question.text) for question in questions]
         self.questions = questions
         self.vectors = index.encoder.encode_queries([query.text for query in self.queries])
-        self.legs: dict[str, SparseSearch] = {"bm25": index.sparse()}
+        self.legs: dict[str, SparseSearch] = {"bm25": index.sparse}
         self.legs["rm3"] = RM3(index.term_index)
         self.sparse = {
             name: leg.search_batch(self.queries, DEPTH) for name, leg in self.legs.items()
@@ -103,7 +106,7 @@ class Grid:
             return self.fused(cell.sparse, cell.fusion, cell.weight)
         mixed = cell.mode in ("pre", "both")
         source = (cell.sparse, cell.fusion, cell.weight) if mixed else None
-        dense = self.after(source, cell.k)
+        dense = self.after(source, cell.k, cell.alpha)
         if cell.mode in ("dense", "pre"):
             return dense
         return self._mixed(cell.sparse, cell.fusion, cell.weight, dense)
@@ -111,12 +114,15 @@ class Grid:
     def _fused(self, sparse: str, fusion: Method, weight: float) -> list[list[Hit]]:
         return self._mixed(sparse, fusion, weight, self.first)
 
-    def _after(self, source: tuple[str, Method, float] | None, k: int) -> list[list[Hit]]:
+    def _after(
+        self, source: tuple[str, Method, float] | None, k: int, alpha: float
+    ) -> list[list[Hit]]:
         """Return the dense rankings after feedback from a fused ranking, or the dense one."""
         rankings = self.first if source is None else self.fused(*source)
         dense = self.index.dense
+        feedback = _feedback(k, alpha)
         moved = [
-            VectorFeedback(k=k).refine(vector, ranking, dense.vectors, dense.__contains__)
+            feedback.refine(vector, ranking, dense.vectors, dense.__contains__)
             for vector, ranking in zip(self.vectors, rankings, strict=True)
         ]
         return dense.search_vectors(np.stack(moved), DEPTH)
@@ -143,7 +149,7 @@ class Grid:
             interpolation=cell.mode,
             sparse_weight=cell.weight,
             fusion=cell.fusion,
-            feedback=VectorFeedback(k=cell.k),
+            feedback=_feedback(cell.k, cell.alpha),
             depth=DEPTH,
         )
         few = self.queries[:10]
@@ -151,6 +157,10 @@ class Grid:
         theirs = [[hit.id for hit in hits[:CUT]] for hits in hybrid.hits(few)]
         if mine != theirs:
             raise AssertionError(f"{cell} is not what Hybrid returns")
+
+
+def _feedback(k: int, alpha: float) -> VectorFeedback:
+    return VectorFeedback(k=k, alpha=alpha, beta=round(1.0 - alpha, 1))
 
 
 Values = dict[Cell, dict[str, list[float]]]
@@ -165,7 +175,7 @@ def measured(data: Path) -> tuple[Values, int, float]:
         questions = [q for q in read_questions(data) if max(q.relevant.values(), default=0) > 0]
         index = OpenIndex(path)
         grid = Grid(index, questions)
-        for cell in (Cell(), Cell(mode="pre"), Cell("rm3", "both", "rrf", 0.3, 5)):
+        for cell in (Cell(), Cell(mode="pre"), Cell("rm3", "both", "rrf", 0.3, 5, 0.4)):
             grid.check(cell)
         relevant = {q.id: q.relevant for q in questions}
         found: Values = {}
@@ -201,7 +211,7 @@ def modes_table(values: Values) -> str:
     for mode in MODES:
         of_mode = values[_plain(Cell(mode=mode))]
         cells_ = [f"`{mode}`", *(shown(of_mode[metric]) for metric in METRICS)]
-        tests.append(difference_of(base, of_mode["nDCG@10"]))
+        tests.append(difference_of(list(zip(base, of_mode["nDCG@10"], strict=True))))
         rows.append(cells_)
     corrected = holm([test.p for test in tests[1:]])
     for row, test, p in zip(rows[1:], tests[1:], corrected, strict=True):
@@ -220,7 +230,8 @@ def modes_table(values: Values) -> str:
 def sweep_table(values: Values) -> str:
     """Return nDCG@10 of BM25, min-max and k = 3 by mode and weight."""
     rows = []
-    for mode in ("none", "pre", "post", "both"):
+    sweep: tuple[Interpolation, ...] = ("none", "pre", "post", "both")
+    for mode in sweep:
         means = [fmean(values[Cell(mode=mode, weight=w)]["nDCG@10"]) for w in WEIGHTS]
         rows.append((f"`{mode}`", *(f"{mean:.3f}" for mean in means)))
     return table(("mode", *(f"λ = {w}" for w in WEIGHTS)), rows)
@@ -243,6 +254,10 @@ def tuned_table(values: Values, questions: int) -> str:
     """Return what tuning is worth on questions left out, by the modes that it may choose from."""
     ids = [f"q{row}" for row in range(questions)]
     base = values[Cell()]["nDCG@10"]
+
+    def score(cell: Cell) -> Sequence[float]:
+        return values[cell]["nDCG@10"]
+
     rows = []
     for name, modes in (
         ("no feedback", {"none"}),
@@ -252,10 +267,10 @@ def tuned_table(values: Values, questions: int) -> str:
         allowed = [cell for cell in values if cell.mode in modes]
 
         def choose(rows_: Sequence[int], allowed: list[Cell] = allowed) -> Cell:
-            return best_of(allowed, lambda cell: values[cell]["nDCG@10"], rows_)
+            return best_of(allowed, score, rows_)
 
-        tuned = cross_validated(ids, choose, lambda cell: values[cell]["nDCG@10"])
-        test = difference_of(base, tuned.held_out)
+        tuned = cross_validated(ids, choose, score)
+        test = difference_of(list(zip(base, tuned.held_out, strict=True)))
         rows.append(
             (
                 name,
@@ -271,8 +286,8 @@ def tuned_table(values: Values, questions: int) -> str:
 
 def _called(cell: Cell) -> str:
     if cell.mode == "dense":
-        return f"`dense`, k {cell.k}"
-    k = "" if cell.mode == "none" else f", k {cell.k}"
+        return f"`dense`, k {cell.k}, α {cell.alpha}"
+    k = "" if cell.mode == "none" else f", k {cell.k}, α {cell.alpha}"
     return f"{cell.sparse}, `{cell.mode}`, {cell.fusion}, λ {cell.weight}{k}"
 
 
@@ -281,7 +296,7 @@ def page(found: dict[str, tuple[Values, int, float]], command: str) -> Iterator[
     yield f"""# Retrieval results
 
 Made by `{command}`; every cell is in [retrieval-grid.csv](retrieval-grid.csv). MiniLM
-(all-MiniLM-L6-v2) vectors, BM25 with k1 0.9 and b 0.4, RM3 with its defaults; α 0.4, β 0.6; each leg
+(all-MiniLM-L6-v2) vectors; BM25 with k1 0.9 and b 0.4; RM3 with its defaults; β is 1 - α; each leg
 {DEPTH:,} deep, rankings judged to {CUT}. λ is the sparse leg's weight, in the ranking that gives
 feedback as in the final one. Intervals are 95 % bootstraps over questions; p of paired t-tests and
 paired randomisation tests, Holm's correction over the modes; robustness is the share of questions
@@ -294,13 +309,13 @@ called "fitted" were chosen on the very questions they are shown for and are too
 """
     for name, (values, questions, seconds) in found.items():
         yield f"\n## {name}: {questions} questions, {len(values)} cells, {seconds:.0f} s\n"
-        yield "\nThe modes at the reference settings (BM25, min-max, λ 0.5, k 3):\n\n"
+        yield "\nThe modes at the reference settings (BM25, min-max, λ 0.5, k 3, α 0.7):\n\n"
         yield modes_table(values)
-        yield "\nnDCG@10 by weight (BM25, min-max, k 3):\n\n"
+        yield "\nnDCG@10 by weight (BM25, min-max, k 3, α 0.7):\n\n"
         yield sweep_table(values)
         yield "\nTuned, judged on questions left out:\n\n"
         yield tuned_table(values, questions)
-        for by in ("sparse", "fusion", "k"):
+        for by in ("sparse", "fusion", "k", "alpha"):
             yield f"\nThe best cell by {by}:\n\n"
             yield best_table(values, by)
 
@@ -310,14 +325,25 @@ def grid_csv(found: dict[str, tuple[Values, int, float]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
-        ["data", "sparse", "mode", "fusion", "weight", "k", *METRICS, "nDCG@10 low", "nDCG@10 high"]
+        [
+            "data",
+            "sparse",
+            "mode",
+            "fusion",
+            "weight",
+            "k",
+            "alpha",
+            *METRICS,
+            "nDCG@10 low",
+            "nDCG@10 high",
+        ]
     )
     for name, (values, _, _) in found.items():
         for cell, metrics in values.items():
             interval = bootstrap_interval(metrics["nDCG@10"], resamples=2000)
             means = [f"{fmean(metrics[metric]):.4f}" for metric in METRICS]
             ends = [f"{interval.low:.4f}", f"{interval.high:.4f}"]
-            setting = [cell.sparse, cell.mode, cell.fusion, cell.weight, cell.k]
+            setting = [cell.sparse, cell.mode, cell.fusion, cell.weight, cell.k, cell.alpha]
             writer.writerow([name, *setting, *means, *ends])
     return text.getvalue()
 

@@ -37,9 +37,8 @@ def learned_sparse(
         FolderLockedError: if another process is making this very index.
     """
     from rag.models.sparse_encoder import load_sparse_encoder
-    from retrievers.sparse.learned import LearnedSparse
-
     from retrievers.sparse.index import SparseIndex
+    from retrievers.sparse.learned import LearnedSparse
     from retrievers.sparse.weighting import Impact
 
     if not model.strip():

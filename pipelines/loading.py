@@ -58,7 +58,8 @@ def load_answering(
     if before is None or "answer" in before.outputs or "passages" not in before.outputs:
         return load_pipeline(source, sets=sets, catalogue=catalogue, environ=environ)
     shipped = isinstance(source, str) and is_recipe_name(source)
-    prunes = any(str(step.use).startswith("prune.") for step in identified(before.steps))
+    uses = [getattr(step, "use", "") for step in identified(before.steps)]
+    prunes = any(str(use).startswith("prune.") for use in uses)
     data = {
         "version": 1,
         "extends": str(source) if shipped else Path(source).name,

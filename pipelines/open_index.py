@@ -105,7 +105,7 @@ class OpenIndex:
 
     @property
     def term_index(self) -> SparseIndex:
-        """Postings of all passages, whatever the scope; searches go through `sparse`."""
+        """Postings of all passages, whatever the scope; what searches them is to be scoped."""
         return self.folder.sparse
 
     @property
@@ -120,15 +120,14 @@ class OpenIndex:
             return self.folder.passages
         return ScopedPassages(self.folder.passages, self._scope)
 
-    def sparse(self, search: SparseSearch | None = None) -> SparseSearch:
-        """Return a ranking by terms that keeps to the scope.
+    @property
+    def sparse(self) -> SparseSearch:
+        """Ranks the passages by BM25 with the index's own parameters."""
+        return self.scoped_terms(self.term_index)
 
-        Args:
-            search: over the postings of this index, or others of the same passages; None means
-                BM25 with the index's own parameters.
-        """
-        found = self.term_index if search is None else search
-        return found if self._scope is None else ScopedSparse(found, self._scope)
+    def scoped_terms(self, search: SparseSearch) -> SparseSearch:
+        """Return a ranking by terms of the same passages that keeps to the scope."""
+        return search if self._scope is None else ScopedSparse(search, self._scope)
 
     def scoped_vectors(self, search: VectorSearch) -> VectorSearch:
         """Return a ranking by vectors of the same passages that keeps to the scope."""

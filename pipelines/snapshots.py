@@ -135,7 +135,7 @@ def _write_indexes(folder: Path, content: Content, form: Form, before: Before | 
     sparse = SparseIndex(analyser=analyser)
     dense = DenseIndex(content.vectors.shape[1], kind=index_kind(form.kind), dtype=form.dtype)
     gone: list[str] = []
-    rows = range(len(content.passages))
+    rows = list(range(len(content.passages)))
     if before is not None and before.form == form:
         sparse = SparseIndex.open(before.folder / SPARSE, analyser=analyser)
         dense = DenseIndex.load(before.folder / DENSE)
@@ -151,7 +151,7 @@ def _write_indexes(folder: Path, content: Content, form: Form, before: Before | 
         added = [content.passages[row] for row in rows]
         ids = [passage.id for passage in added]
         sparse.add(ids, [passage.searchable for passage in added])
-        dense.add(ids, content.vectors[list(rows)])
+        dense.add(ids, content.vectors[rows])
     sparse.save(folder / SPARSE)
     dense.save(folder / DENSE)
 

@@ -5,12 +5,12 @@ from rag.lazy import lazy_names
 # Upper layers are named as strings only: they are imported when somebody asks for the name.
 _HOMES = {
     "Answer": "rag.records",
-    "BM25Index": "retrievers.sparse.bm25",
     "Budget": "rag.records",
     "Chunker": "rag.corpus.chunking",
     "Citation": "rag.records",
     "Completion": "rag.records",
     "DenseIndex": "retrievers.dense.index",
+    "SparseIndex": "retrievers.sparse.index",
     "Document": "rag.records",
     "DovetailError": "rag.errors",
     "GenerateCached": "rag.generation.cached",

@@ -191,11 +191,11 @@ class Hybrid:
         dense: list[Hit],
         weight: float,
     ) -> list[Hit]:
-        def exact(leg: int, ids: Sequence[str]) -> Sequence[float]:
+        def exact(leg: int, ids: Sequence[str]) -> list[float]:
             if leg == 0:
-                return self.sparse.scores_of(query, ids).tolist()
+                return [float(score) for score in self.sparse.scores_of(query, ids)]
             assert vector is not None, "only a dense ranking asks for cosines"
-            return self.dense.scores_of(vector, ids).tolist()
+            return [float(score) for score in self.dense.scores_of(vector, ids)]
 
         return fuse(
             (sparse, dense),

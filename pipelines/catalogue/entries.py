@@ -48,6 +48,7 @@ MODULES = {
 
 _MADE = "pipelines.catalogue.factories"
 _FOUND = "pipelines.catalogue.retrieval"
+_ORDERED = "pipelines.catalogue.reranking"
 
 OPERATORS = {
     "query.rewrite": Entry("rag.query.rewrite:Rewrite", "query transformation"),
@@ -67,6 +68,9 @@ OPERATORS = {
     "retrieve.learned": Entry(f"{_FOUND}:learned", "retriever selection"),
     "retrieve.dense": Entry(f"{_FOUND}:dense", "retriever selection"),
     "retrieve.hybrid": Entry(f"{_FOUND}:hybrid", "retriever selection"),
+    "rerank.cross_encoder": Entry(f"{_ORDERED}:cross_encoder", "reranking"),
+    "rerank.late_interaction": Entry(f"{_ORDERED}:late_interaction", "reranking"),
+    "rerank.mmr": Entry(f"{_ORDERED}:mmr", "reranking"),
     "fuse.rrf": Entry("retrievers.fusion.rrf:RRF", "fusion"),
     "fuse.interleave": Entry("retrievers.fusion.interleave:Interleave", "fusion"),
     "fuse.minmax": Entry("retrievers.fusion.minmax:MinMax", "fusion"),

@@ -2,12 +2,11 @@
 
 from typing import Annotated
 
+from pipelines.open_index import OpenIndex
+from rag.bounds import Bounds
 from retrievers.rerank.cross_encoder import CrossEncoderReranker
 from retrievers.rerank.late_interaction import LateInteraction
 from retrievers.rerank.mmr import MMR
-
-from pipelines.open_index import OpenIndex
-from rag.bounds import Bounds
 
 _Count = Annotated[int, Bounds(low=1)]
 _Share = Annotated[float, Bounds(0, 1)]

@@ -3,9 +3,6 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from retrievers.sparse.rm3 import RM3
-from retrievers.sparse.rocchio import SparseRocchio
-
 from pipelines.learned_index import learned_sparse
 from pipelines.open_index import OpenIndex
 from rag.bounds import Bounds
@@ -14,6 +11,8 @@ from retrievers.feedback.vector import VectorFeedback
 from retrievers.fusion.fuse import Method, Missing
 from retrievers.hybrid import Hybrid, Interpolation
 from retrievers.single import Dense, Sparse
+from retrievers.sparse.rm3 import RM3
+from retrievers.sparse.rocchio import SparseRocchio
 from retrievers.sparse.weighting import BM25, Variant
 
 _Count = Annotated[int, Bounds(low=1)]
@@ -65,13 +64,13 @@ def sparse(
         )
     elif expansion == "rocchio":
         search = SparseRocchio(found, passages=expansion_passages, terms=expansion_terms)
-    return Sparse(index.sparse(search), index.passages, top_k=top_k, within=index.select(filter))
+    return Sparse(index.scoped_terms(search), index.passages, top_k=top_k, within=index.select(filter))
 
 
 def learned(
     index: OpenIndex,
     *,
-    model: str,
+    model: str = "",
     top_k: _Count = 3,
     max_terms: _Count = 256,
     download: bool = False,
@@ -91,7 +90,7 @@ def learned(
         filter: a condition on metadata, such as `{year: {gte: 2020}}`.
     """
     search = learned_sparse(index, model, max_terms=max_terms, download=download)
-    return Sparse(index.sparse(search), index.passages, top_k=top_k, within=index.select(filter))
+    return Sparse(index.scoped_terms(search), index.passages, top_k=top_k, within=index.select(filter))
 
 
 def dense(
@@ -120,8 +119,8 @@ def hybrid(
     feedback_weight: _Share | None = None,
     feedback: Literal["rocchio", "average"] = "rocchio",
     k: _Some = 3,
-    alpha: _Weight = 0.4,
-    beta: _Weight = 0.6,
+    alpha: _Weight = 0.7,
+    beta: _Weight = 0.3,
     gamma: _Weight = 0.0,
     bottom_k: _Some = 0,
     fusion: Method = "minmax",
@@ -166,7 +165,7 @@ def hybrid(
             f"got {sparse_model!r} for {sparse}"
         )
     return Hybrid(
-        index.sparse(_leg(index, sparse, sparse_model, BM25(k1=k1, b=b))),
+        index.scoped_terms(_leg(index, sparse, sparse_model, BM25(k1=k1, b=b))),
         index.dense,
         index.encoder,
         index.passages,

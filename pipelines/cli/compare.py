@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _draw(found: Mapping[str, "Difference"]) -> None:
     draw_table(
-        ("metric", "A", "B", "B - A", "low", "high", "p", "p (Holm)", "p (t)", "robustness", "n"),
+        ("metric", "A", "B", "B - A", "low", "high", "p", "p (Holm)", "n"),
         [
             (
                 name,
@@ -80,10 +80,13 @@ def _draw(found: Mapping[str, "Difference"]) -> None:
                 number(d.high, sign=True),
                 p_value(d.p),
                 p_value(d.p_holm),
-                p_value(d.p_t),
-                number(d.robustness, sign=True),
                 str(d.n),
             )
             for name, d in found.items()
         ],
+    )
+    say()
+    draw_table(
+        ("metric", "p (t)", "robustness"),
+        [(name, p_value(d.p_t), number(d.robustness, sign=True)) for name, d in found.items()],
     )

@@ -69,7 +69,7 @@ def compare_rows(a: Sequence[Row], b: Sequence[Row], *, seed: int = 0) -> dict[s
             if name in row.metrics and name in second[row.id].metrics
         ]
         if pairs:
-            found[name] = _difference(pairs, seed)
+            found[name] = difference_of(pairs, seed=seed)
     if not found:
         raise RowsError("the two runs have no metric in common")
     corrected = holm([difference.p for difference in found.values()])
@@ -79,7 +79,13 @@ def compare_rows(a: Sequence[Row], b: Sequence[Row], *, seed: int = 0) -> dict[s
     }
 
 
-def _difference(pairs: Sequence[tuple[float, float]], seed: int) -> Difference:
+def difference_of(pairs: Sequence[tuple[float, float]], *, seed: int = 0) -> Difference:
+    """Return how the second values differ from the first, `p_holm` being p itself.
+
+    Args:
+        pairs: a question's value in the first run and in the second, at least one.
+        seed: of both tests.
+    """
     n = len(pairs)
     differences = [of_b - of_a for of_a, of_b in pairs]
     interval = bootstrap_interval(differences, seed=seed)

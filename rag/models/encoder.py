@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from pathlib import Path
@@ -10,8 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from rag.errors import ModelNotFoundError
-from rag.models.fingerprint import file_sha
+from rag.models.checkpoint import checkpoint_fingerprint, open_checkpoint
 from rag.models.quiet import quiet_libraries
 from rag.models.resolve import ENCODERS, resolve_model
 
@@ -35,18 +33,30 @@ class SentenceEncoder:
     cosine 0.9999 of float32; it is about twice as fast where the processor has bfloat16 products.
     """
 
-    def __init__(self, model: SentenceTransformer, *, name: str, fingerprint: str) -> None:
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        *,
+        name: str,
+        fingerprint: str,
+        query_prompt: str = "",
+        document_prompt: str = "",
+    ) -> None:
         """Wrap a loaded model; `load_encoder` is the usual way.
 
         Args:
             model: used for inference only; kept as it is.
             name: what the user called it.
-            fingerprint: hash of its weights.
+            fingerprint: hash of its weights and prompts.
+            query_prompt: put before every query.
+            document_prompt: put before every passage, and every window of a long one.
         """
         self._model = model
         self._name = name
         self._fingerprint = fingerprint
-        self._dim = int(self._vectors([""]).shape[1])
+        self.query_prompt = query_prompt
+        self.document_prompt = document_prompt
+        self._dim = int(self._vectors([""], "").shape[1])
 
     @property
     def name(self) -> str:
@@ -55,7 +65,7 @@ class SentenceEncoder:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of weights, pooling and window; not of the precision they run in."""
+        """SHA-256 of weights, pooling, window and prompts; not of the precision they run in."""
         return self._fingerprint
 
     @property
@@ -66,21 +76,31 @@ class SentenceEncoder:
     def encode(
         self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None
     ) -> np.ndarray:
-        """Return unit vectors, float32 (n, dim), in the texts' order.
+        """Return unit vectors of passages, float32 (n, dim), in the texts' order.
 
         Args:
             texts: may be empty, as may each text. Lone surrogates are read as `?`.
             progress: called after each batch with the number of texts done so far.
         """
+        return self._encoded(texts, self.document_prompt, progress)
+
+    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
+        """Return unit vectors of queries, float32 (n, dim), in the texts' order."""
+        return self._encoded(texts, self.query_prompt, None)
+
+    def _encoded(
+        self, texts: Sequence[str], prompt: str, progress: Callable[[int], None] | None
+    ) -> np.ndarray:
         vectors = np.empty((len(texts), self._dim), np.float32)
         # Texts of like length share a batch, longest first: little padding, and no late surprise.
         order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
         for start in range(0, len(order), _BATCH):
             rows = order[start : start + _BATCH]
             windows = [
-                self._windows(texts[row].encode("utf-8", "replace").decode()) for row in rows
+                self._windows(texts[row].encode("utf-8", "replace").decode(), prompt)
+                for row in rows
             ]
-            found = self._vectors([window for of_text in windows for window, _ in of_text])
+            found = self._vectors([window for of_text in windows for window, _ in of_text], prompt)
             end = 0
             for row, of_text in zip(rows, windows, strict=True):
                 begin, end = end, end + len(of_text)
@@ -90,23 +110,27 @@ class SentenceEncoder:
                 progress(start + len(rows))
         return vectors
 
-    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
-        """Return unit vectors of queries, float32 (n, dim), in the texts' order."""
-        return self.encode(texts)
-
-    def _vectors(self, texts: list[str]) -> np.ndarray:
+    def _vectors(self, texts: list[str], prompt: str) -> np.ndarray:
         """Return the model's own vectors, float32 (n, dim), of any norm."""
         with quiet_libraries():
             found = self._model.encode(
-                texts, batch_size=_BATCH, show_progress_bar=False, convert_to_numpy=True
+                texts,
+                prompt=prompt,
+                batch_size=_BATCH,
+                show_progress_bar=False,
+                convert_to_numpy=True,
             )
         return np.asarray(found, np.float32)
 
-    def _windows(self, text: str) -> list[tuple[str, int]]:
-        """Return pieces of a text that fit into the model, each with a weight in tokens."""
+    def _windows(self, text: str, prompt: str = "") -> list[tuple[str, int]]:
+        """Return pieces of a text that fit behind the prompt, each with a weight in tokens."""
         tokenizer, limit = self._model.tokenizer, self._model.max_seq_length
+        if limit is None:
+            return [(text, 1)]
+        taken = len(tokenizer(prompt, add_special_tokens=False)["input_ids"]) if prompt else 0
+        room = max(1, limit - tokenizer.num_special_tokens_to_add() - taken)
         # No token is shorter than a character, so short texts need not be counted.
-        if limit is None or len(text) <= (room := limit - tokenizer.num_special_tokens_to_add()):
+        if len(text) <= room:
             return [(text, 1)]
         with quiet_libraries():
             read = tokenizer(
@@ -127,7 +151,12 @@ class SentenceEncoder:
 
 
 def load_encoder(
-    name: str = "minilm", *, download: bool = False, precision: Precision = "float32"
+    name: str = "minilm",
+    *,
+    download: bool = False,
+    precision: Precision = "float32",
+    query_prompt: str | None = None,
+    document_prompt: str | None = None,
 ) -> SentenceEncoder:
     """Load an encoder; on a CUDA device if there is one. No code of the model's folder runs.
 
@@ -136,6 +165,8 @@ def load_encoder(
         download: whether a short name may be fetched from the hub.
         precision: what it computes in. Vectors of one fingerprint may be mixed: an index may be
             built in bfloat16 and asked in float32.
+        query_prompt: put before queries, such as `query: `; None takes the checkpoint's own.
+        document_prompt: put before passages; None takes the checkpoint's own.
 
     Raises:
         ModelNotFoundError: if nothing has that name, or the folder holds no safetensors weights.
@@ -144,38 +175,46 @@ def load_encoder(
     if precision not in get_args(Precision):
         raise ValueError(f"precision must be one of {get_args(Precision)}, got {precision!r}")
     folder = resolve_model(name, packages=ENCODERS, download=download)
-    fingerprint = encoder_fingerprint(folder)
+    query, document = _prompts(folder, query_prompt, document_prompt)
+    fingerprint = encoder_fingerprint(folder, query_prompt=query, document_prompt=document)
     import torch
-    from sentence_transformers import SentenceTransformer
 
-    with quiet_libraries():
-        model = SentenceTransformer(
-            str(folder),
-            device="cuda" if torch.cuda.is_available() else "cpu",
-            local_files_only=True,
-            trust_remote_code=False,
-            model_kwargs={"use_safetensors": True},
-        )
+    model = open_checkpoint("SentenceTransformer", folder)
     model = model.to(getattr(torch, precision)).eval()
-    return SentenceEncoder(model, name=name, fingerprint=fingerprint)
+    return SentenceEncoder(
+        model, name=name, fingerprint=fingerprint, query_prompt=query, document_prompt=document
+    )
 
 
-def encoder_fingerprint(folder: Path) -> str:
-    """Return the SHA-256 over an encoder's weight files, pooling and window, in hex.
+def encoder_fingerprint(
+    folder: Path, *, query_prompt: str | None = None, document_prompt: str | None = None
+) -> str:
+    """Return the SHA-256 over an encoder's weight files, pooling, window and prompts, in hex.
 
     Wherever the folder lies, the same model has the same fingerprint.
+
+    Args:
+        folder: of the checkpoint.
+        query_prompt: put before queries; None takes the checkpoint's own.
+        document_prompt: put before passages; None takes the checkpoint's own.
 
     Raises:
         ModelNotFoundError: if the folder holds no `.safetensors` file.
     """
-    weights = sorted(folder.rglob("*.safetensors"))
-    if not weights:
-        raise ModelNotFoundError(f"{folder} holds no .safetensors weights, so it is no encoder")
-    parts = {str(path.relative_to(folder)): file_sha(path) for path in weights}
-    for path in [*folder.glob("[0-9]*_*/config.json"), folder / "sentence_bert_config.json"]:
-        if path.exists():
-            parts[str(path.relative_to(folder))] = json.loads(path.read_bytes())
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    prompts = _prompts(folder, query_prompt, document_prompt)
+    named = zip(("query_prompt", "document_prompt"), prompts, strict=True)
+    return checkpoint_fingerprint(folder, {name: prompt for name, prompt in named if prompt})
+
+
+def _prompts(folder: Path, query: str | None, document: str | None) -> tuple[str, str]:
+    """Return the prompts of queries and of passages, the checkpoint's own where none is given."""
+    path = folder / "config_sentence_transformers.json"
+    own = json.loads(path.read_bytes()).get("prompts") or {} if path.exists() else {}
+    of_document = own.get("document") or own.get("passage") or ""
+    return (
+        (own.get("query") or "") if query is None else query,
+        of_document if document is None else document,
+    )
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -21,8 +21,9 @@ class VectorFeedback:
     """Pseudo-relevance feedback on vectors: takes the best passages of a ranking as relevant.
 
     Nothing is encoded again: the passages' own vectors move the query's, and a second search with
-    the new vector follows. Source: Li et al. 2021, arXiv:2108.11044, who advise 3 to 5 passages;
-    0.4 and 0.6 are the weights of Li et al. 2022, arXiv:2205.00235. Negatives are Pyserini's.
+    the new vector follows. Source: Li et al. 2021, arXiv:2108.11044, who advise 3 to 5 passages and
+    a query that weighs as much as they do or more; Li et al. 2022, arXiv:2205.00235, take 0.4 and
+    0.6. The defaults here did better with MiniLM on four collections. Negatives are Pyserini's.
 
     Attributes:
         method: `rocchio` weighs the query and the mean of the passages by alpha and beta; `average`
@@ -38,8 +39,8 @@ class VectorFeedback:
     """
 
     method: Literal["average", "rocchio"] = "rocchio"
-    alpha: Annotated[float, Bounds(low=0)] = 0.4
-    beta: Annotated[float, Bounds(low=0)] = 0.6
+    alpha: Annotated[float, Bounds(low=0)] = 0.7
+    beta: Annotated[float, Bounds(low=0)] = 0.3
     gamma: Annotated[float, Bounds(low=0)] = 0.0
     k: Annotated[int, Bounds(low=0)] = 3
     bottom_k: Annotated[int, Bounds(low=0)] = 0

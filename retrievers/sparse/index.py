@@ -259,8 +259,8 @@ class SparseIndex:
             ValueError: if the index holds impacts and the weighting needs counts.
         """
         view = SparseIndex(weighting, analyser=self.analyser)
-        view._postings = self._postings  # noqa: SLF001 (its own kind)
-        view._current()  # noqa: SLF001
+        view._postings = self._postings
+        view._current()
         return view
 
     def save(self, folder: Path) -> None:

@@ -34,6 +34,7 @@ def test_runs_on_tiny_models(path, encoder, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("DOVETAIL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("rag.models.encoder.load_encoder", lambda *_, **__: encoder)
+    monkeypatch.setattr("pipelines.cli.index.LateEncoder", lambda *_, **__: encoder)
     monkeypatch.setattr(
         "rag.models.language_model.resolve_model", lambda *_, **__: Path(checkpoint)
     )

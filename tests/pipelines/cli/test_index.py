@@ -10,7 +10,7 @@ from pipelines.index_folder import open_index
 
 @pytest.fixture
 def cheap(encoder, monkeypatch):
-    monkeypatch.setattr("pipelines.cli.index.LateEncoder", lambda name, download: encoder)
+    monkeypatch.setattr("pipelines.cli.index.LateEncoder", lambda name, **_: encoder)
     return encoder
 
 

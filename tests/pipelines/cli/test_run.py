@@ -79,12 +79,20 @@ def test_a_page_shows_the_run(run, tmp_path):
     assert QUESTION in page.read_text()
 
 
-def test_other_outputs_are_json(run, tmp_path):
-    text = "version: 1\nname: found\nsteps:\n  - retrieve.hybrid\noutputs: [passages]\n"
-    status, out, _ = run(written(tmp_path / "found.yaml", text), QUESTION)
+def test_passages_are_shown_as_a_person_reads_them_and_as_json(run):
+    status, out, _ = run("bm25", "Sentence 3 about bridges?")
     assert status == 0
-    passages = json.loads(out.removeprefix("passages: "))
-    assert {"id", "text", "score"} <= set(passages[0])
+    assert "\n1. notes/bridges.md" in out
+    assert "+ Sentence 3 is about bridges." in out
+    _, out, _ = run("bm25", "Sentence 3 about bridges?", "--json")
+    assert {"id", "text", "score"} <= set(json.loads(out)["outputs"]["passages"][0])
+
+
+def test_other_outputs_are_json(run, tmp_path):
+    text = "version: 1\nname: asked\nsteps:\n  - query.multi\noutputs: [queries]\n"
+    status, out, _ = run(written(tmp_path / "asked.yaml", text), QUESTION)
+    assert status == 0
+    assert json.loads(out.removeprefix("queries: "))[0]["text"] == QUESTION
 
 
 def test_a_step_that_fails_is_1_and_names_itself_and_its_trace_is_kept(run, tmp_path):

@@ -184,3 +184,44 @@ def test_minilm_has_the_published_weights_and_knows_what_is_alike():
     assert asked @ near > 0.5
     assert asked @ far < 0.2
     assert math.isclose(float(asked @ asked), 1.0, abs_tol=1e-6)
+
+
+def test_prompts_stand_before_queries_and_passages(encoder, folder):
+    prompted = load_encoder(str(folder), query_prompt="red ", document_prompt="the ")
+    np.testing.assert_allclose(
+        prompted.encode_queries(["cat", "dog"]), encoder.encode(["red cat", "red dog"]), atol=1e-6
+    )
+    np.testing.assert_allclose(prompted.encode(["cat"]), encoder.encode(["the cat"]), atol=1e-6)
+    assert (prompted.query_prompt, prompted.document_prompt) == ("red ", "the ")
+    assert encoder.encode_queries(["cat"]).tolist() == encoder.encode(["cat"]).tolist()
+
+
+def test_every_window_of_a_long_passage_has_the_prompt_and_fits(folder):
+    prompted = load_encoder(str(folder), document_prompt="the red cat ")
+    windows = prompted._windows("dog runs " * 20, "the red cat ")
+    assert max(tokens for _, tokens in windows) <= WINDOW - 2 - 3
+    assert "".join("".join(w.split()) for w, _ in windows) == "dogruns" * 20
+
+
+def test_prompts_are_part_of_the_fingerprint_and_none_leaves_it_as_it_was(encoder, folder):
+    plain = encoder_fingerprint(folder)
+    assert plain == encoder.fingerprint == load_encoder(str(folder), query_prompt="").fingerprint
+    found = {
+        load_encoder(str(folder), **prompts).fingerprint
+        for prompts in ({"query_prompt": "q "}, {"document_prompt": "q "}, {"query_prompt": "r "})
+    }
+    assert len(found | {plain}) == 4
+    assert encoder_fingerprint(folder, query_prompt="q ") in found
+
+
+def test_a_checkpoints_own_prompts_are_used_unless_others_are_given(encoder, folder, tmp_path):
+    copy = tmp_path / "prompted"
+    shutil.copytree(folder, copy)
+    about = {"prompts": {"query": "red ", "passage": "the "}, "default_prompt_name": "query"}
+    (copy / "config_sentence_transformers.json").write_text(json.dumps(about))
+    own = load_encoder(str(copy))
+    assert (own.query_prompt, own.document_prompt) == ("red ", "the ")
+    np.testing.assert_allclose(own.encode(["cat"]), encoder.encode(["the cat"]), atol=1e-6)
+    without = load_encoder(str(copy), query_prompt="", document_prompt="")
+    np.testing.assert_allclose(without.encode(["cat"]), encoder.encode(["cat"]), atol=1e-6)
+    assert own.fingerprint != without.fingerprint == encoder.fingerprint

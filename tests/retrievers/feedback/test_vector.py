@@ -63,8 +63,8 @@ def test_rocchio_by_hand():
 
 def test_combine_is_the_rule_of_the_method_and_does_not_normalise():
     assert VectorFeedback("average").combine(QUERY, PASSAGES).tolist() == [0.5, 0.75]
-    assert VectorFeedback().combine(QUERY, PASSAGES) == pytest.approx([0.6, 0.6])
-    feedback = VectorFeedback(gamma=0.1, bottom_k=1)
+    assert VectorFeedback(alpha=0.4, beta=0.6).combine(QUERY, PASSAGES) == pytest.approx([0.6, 0.6])
+    feedback = VectorFeedback(alpha=0.4, beta=0.6, gamma=0.1, bottom_k=1)
     assert feedback.combine(QUERY, PASSAGES, PASSAGES[-1:]) == pytest.approx([0.5, 0.5])
 
 
@@ -141,7 +141,7 @@ def test_float32_vectors_are_added_up_in_float64():
 def test_moves_towards_the_best_passages_at_unit_length():
     store = Vectors(**LETTERS)
     expected = unit(0.4 * QUERY + 0.6 * np.mean([LETTERS[id_] for id_ in "bcd"], axis=0))
-    assert store.refine(VectorFeedback(), "bcdef") == pytest.approx(expected)
+    assert store.refine(VectorFeedback(alpha=0.4, beta=0.6), "bcdef") == pytest.approx(expected)
     assert store.asked == ["bcd"]
 
 
@@ -166,7 +166,7 @@ def test_k_past_the_ranking_takes_what_there_is():
 
 def test_the_worst_come_from_the_end_and_push_away():
     store = Vectors(**LETTERS)
-    feedback = VectorFeedback(gamma=0.1, k=2, bottom_k=2)
+    feedback = VectorFeedback(alpha=0.4, beta=0.6, gamma=0.1, k=2, bottom_k=2)
     best, worst = (np.mean([LETTERS[i] for i in ids], axis=0) for ids in ("bc", "ef"))
     expected = unit(0.4 * QUERY + 0.6 * best - 0.1 * worst)
     assert store.refine(feedback, "bcdefX") == pytest.approx(expected)

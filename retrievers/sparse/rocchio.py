@@ -1,0 +1,121 @@
+"""Rocchio over terms: a query moved towards the passages that it finds first."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+
+from rag.bounds import Bounds
+from rag.records import Hit, Query
+from retrievers.sparse.index import SparseIndex
+
+
+@dataclass(frozen=True)
+class SparseRocchio:
+    """Ranks by `alpha * q + beta * mean(best passages) - gamma * mean(worst passages)` over terms.
+
+    q is the query's term counts and a passage's vector its term counts, or impacts where the index
+    holds those, each scaled to length 1 (Euclidean). Of the sum the heaviest terms are kept beside
+    the query's own; terms of negative weight are dropped, as in Rocchio 1971 (in Salton, The SMART
+    Retrieval System). Defaults are those of Anserini, whose negatives are off too.
+
+    Attributes:
+        index: its weighting ranks both rounds.
+        alpha: weight of the query, at least 0.
+        beta: weight of the best passages, at least 0.
+        gamma: weight of the worst passages, at least 0; read only if `bottom` is not 0.
+        passages: best passages of the first round that are read, at least 1.
+        terms: terms that are added at most, at least 1.
+        bottom: how many of the worst of the first 1,000 are read, at least 0.
+    """
+
+    index: SparseIndex
+    alpha: Annotated[float, Bounds(low=0)] = 1.0
+    beta: Annotated[float, Bounds(low=0)] = 0.75
+    gamma: Annotated[float, Bounds(low=0)] = 0.15
+    passages: Annotated[int, Bounds(low=1)] = 10
+    terms: Annotated[int, Bounds(low=1)] = 10
+    bottom: Annotated[int, Bounds(low=0)] = 0
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "beta", "gamma"):
+            weight = getattr(self, name)
+            if not (weight >= 0.0 and math.isfinite(weight)):
+                raise ValueError(f"{name} must be at least 0 and finite, got {weight}")
+        for name in ("passages", "terms"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.bottom < 0:
+            raise ValueError(f"bottom must be at least 0, got {self.bottom}")
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Ids of all passages, ascending."""
+        return self.index.ids
+
+    def expand(self, query: Query, *, within: frozenset[str] | None = None) -> dict[str, float]:
+        """Return the weights of the moved query's terms, all above 0.
+
+        Args:
+            query: what to look for.
+            within: the only passages that may give feedback; None means all.
+        """
+        return self.expand_terms(self.index.query_weights(query), within=within)
+
+    def expand_terms(
+        self, weights: dict[str, float], *, within: frozenset[str] | None = None
+    ) -> dict[str, float]:
+        """Return what `expand` does for a query of weighted terms, such as learned ones."""
+        own = _unit(weights)
+        depth = 1000 if self.bottom and self.gamma else self.passages
+        hits = self.index.search_terms(weights, depth, within=within)
+        best, rest = hits[: self.passages], hits[self.passages :]
+        moved = {term: self.alpha * weight for term, weight in own.items()}
+        self._add(moved, best, self.beta)
+        if self.bottom and self.gamma:
+            self._add(moved, rest[-self.bottom :], -self.gamma)
+        positive = {term: weight for term, weight in moved.items() if weight > 0.0}
+        new = sorted(positive.keys() - own.keys(), key=lambda term: (-positive[term], term))
+        kept = {*own, *new[: self.terms]}
+        return {term: weight for term, weight in positive.items() if term in kept}
+
+    def search(
+        self, query: Query, top_k: int, *, within: frozenset[str] | None = None
+    ) -> list[Hit]:
+        """Return at most `top_k` hits for the moved query, best first, ties by id.
+
+        Args:
+            query: what to look for.
+            top_k: at least 1; may exceed the index.
+            within: the only ids that may be returned or give feedback; None means all.
+
+        Raises:
+            ValueError: if top_k is below 1.
+        """
+        return self.index.search_terms(self.expand(query, within=within), top_k, within=within)
+
+    def search_batch(
+        self, queries: Sequence[Query], top_k: int, *, within: frozenset[str] | None = None
+    ) -> list[list[Hit]]:
+        """Return what `search` returns for each query."""
+        return [self.search(query, top_k, within=within) for query in queries]
+
+    def scores_of(self, query: Query, ids: Sequence[str]) -> np.ndarray:
+        """Return the scores of given passages for the moved query, float64 (n,).
+
+        Raises:
+            KeyError: for an unknown id.
+        """
+        return self.index.scores_of_terms(self.expand(query), ids)
+
+    def _add(self, moved: dict[str, float], hits: Sequence[Hit], weight: float) -> None:
+        for hit in hits:
+            for term, value in _unit(self.index.term_counts(hit.id)).items():
+                moved[term] = moved.get(term, 0.0) + weight * value / len(hits)
+
+
+def _unit(weights: dict[str, float]) -> dict[str, float]:
+    norm = math.sqrt(math.fsum(weight * weight for weight in weights.values()))
+    return {term: weight / norm for term, weight in weights.items()} if norm else {}
