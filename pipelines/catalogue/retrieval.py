@@ -64,7 +64,9 @@ def sparse(
         )
     elif expansion == "rocchio":
         search = SparseRocchio(found, passages=expansion_passages, terms=expansion_terms)
-    return Sparse(index.scoped_terms(search), index.passages, top_k=top_k, within=index.select(filter))
+    return Sparse(
+        index.scoped_terms(search), index.passages, top_k=top_k, within=index.select(filter)
+    )
 
 
 def learned(
@@ -90,7 +92,9 @@ def learned(
         filter: a condition on metadata, such as `{year: {gte: 2020}}`.
     """
     search = learned_sparse(index, model, max_terms=max_terms, download=download)
-    return Sparse(index.scoped_terms(search), index.passages, top_k=top_k, within=index.select(filter))
+    return Sparse(
+        index.scoped_terms(search), index.passages, top_k=top_k, within=index.select(filter)
+    )
 
 
 def dense(

@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,8 +132,6 @@ def _say_prompts(trace: "Trace", *, as_json: bool) -> None:
 
 
 def _say_difference(trace: "Trace", other: "Trace", *, as_json: bool) -> None:
-    from dataclasses import asdict
-
     from rag.tracing.compare import as_text, compare
 
     difference = compare(trace, other)
@@ -184,6 +183,14 @@ def _summary(index: "IndexFolder") -> dict[str, Any]:
             "dim": manifest.encoder.dim,
         },
         "chunker": manifest.chunker,
+        "language": manifest.language,
+        "sparse": asdict(index.sparse.statistics),
+        "dense": {
+            "kind": index.dense.kind.name,
+            "settings": repr(index.dense.kind),
+            "dtype": index.dense.dtype,
+            "recall": None if index.dense.recall is None else asdict(index.dense.recall),
+        },
         "roots": roots,
         "sources": len(manifest.sources),
         "documents": manifest.counts.documents,
@@ -199,7 +206,7 @@ _PARTS = {
     "contents.json": "ids",
     "documents.jsonl": "text of documents",
     "passages.jsonl": "passages",
-    "sparse": "BM25",
+    "sparse": "terms",
     "dense": "vectors of passages",
     "sentences.npy": "vectors of sentences",
     "sentence_starts.npy": "vectors of sentences",
@@ -215,7 +222,13 @@ def _draw_summary(shown: dict[str, Any]) -> None:
     )
     say(f"made {shown['created']}, last changed {shown['updated']}")
     say(f"encoder {encoder['name']} ({encoder['fingerprint'][:12]}), {encoder['dim']} wide")
-    say(f"chunker {shown['chunker']}")
+    say(f"chunker {shown['chunker']}, language {shown['language']}")
+    sparse, dense = shown["sparse"], shown["dense"]
+    say(
+        f"terms: {plural(sparse['vocabulary'], 'term')} in {plural(sparse['segments'], 'segment')}"
+        f", {sparse['deleted']:,} deleted passages"
+    )
+    say(f"vectors: {dense['settings']}, {dense['dtype']}, {_recall(dense['recall'])}")
     for root, count in shown["roots"].items():
         say(f"from {root}: {plural(count, 'source')}")
     say()
@@ -228,6 +241,17 @@ def _draw_summary(shown: dict[str, Any]) -> None:
     more = len(shown["document_ids"]) - _LISTED
     if more > 0:
         say(f"  and {more:,} more; --json lists all")
+
+
+def _recall(recall: dict[str, Any] | None) -> str:
+    if recall is None:
+        return "recall not measured"
+    if recall["exact"]:
+        return "exact"
+    return (
+        f"recall@{recall['at']} {recall['value']:.3f} against exact search, over "
+        f"{plural(recall['queries'], 'sampled vector')}"
+    )
 
 
 def _document(index: "IndexFolder", id_: str) -> dict[str, Any]:

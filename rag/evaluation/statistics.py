@@ -132,7 +132,8 @@ def robustness_index(differences: Sequence[float]) -> float:
     """Return the share of questions that gained minus the share that lost, in [-1, 1].
 
     A mean can rise because few questions gain much while most lose a little; this cannot. Ties
-    count in the whole only. Source: Sakai et al. 2005, doi:10.1145/1076034.1076082.
+    count in the whole only. Source: Sakai et al. 2005, Flexible Pseudo-Relevance Feedback via
+    Selective Sampling.
 
     Args:
         differences: one a question, at least one.

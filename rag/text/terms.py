@@ -24,7 +24,8 @@ _IDEOGRAPHS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]+")
 # Porter's letters: y is a vowel after a consonant, and a consonant elsewhere.
 _VOWEL = re.compile(r"[aeiou]|(?<=[^aeiou])y")
 _SHORT = re.compile(r"[^aeiou](?:[aeiou]|(?<=[^aeiou])y)[^aeiouwxy]$")
-_VOWELS_THEN_CONSONANTS = re.compile(r"(?:[aeiou]|(?<=[^aeiou])y)+(?:[^aeiouy]|(?<=[aeiou])y)+")
+# Where vowels end and consonants begin; whole runs of either would cost the square of their length.
+_VOWEL_THEN_CONSONANT = re.compile(r"(?:[aeiou]|(?<=[^aeiou])y)(?:[^aeiouy]|(?<=[aeiou])y)")
 
 
 def terms(text: str) -> list[str]:
@@ -97,7 +98,7 @@ def stem(word: str) -> str:
 
 def _measure(base: str) -> int:
     """Return Porter's m: how often consonants follow vowels."""
-    return len(_VOWELS_THEN_CONSONANTS.findall(base))
+    return len(_VOWEL_THEN_CONSONANT.findall(base))
 
 
 def _mended(base: str) -> str:

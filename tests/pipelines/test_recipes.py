@@ -1,5 +1,6 @@
 """Every recipe on a tiny random model: one run, a batch that equals it, and a round trip."""
 
+from collections import Counter
 from importlib.util import find_spec
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 from pipelines.definition.compose import recipes
 from pipelines.definition.load import load_definition, load_text
 from pipelines.indexing import build_index
-from pipelines.loading import load_pipeline
+from pipelines.loading import load_answering, load_pipeline
+from pipelines.flow.result import OptionsError
 from pipelines.open_index import OpenIndex
 from rag.generation.local_model import LocalModel
 from rag.models.encoder import load_encoder
@@ -15,6 +17,8 @@ from rag.records import Answer
 
 QUESTIONS = ("What is sentence 3 about?", "Is it about apples or clouds?", "2 + 2?")
 SHORT = {"max_tokens": 6}
+SETS = {"splade": ["retrieve.model=tiny"]}
+RETRIEVAL = [name for name in recipes() if load_pipeline(name).definition.outputs == ("passages",)]
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +33,27 @@ def opened(index, encoder):
     found.close()
 
 
+class WordWeigher:
+    """A learned sparse encoder that has learned to count."""
+
+    fingerprint = "words"
+
+    def encode(self, texts, *, progress=None):
+        return [{word: float(n) for word, n in Counter(text.split()).items()} for text in texts]
+
+    encode_queries = encode
+
+
+@pytest.fixture(autouse=True)
+def sparse_encoder(monkeypatch):
+    monkeypatch.setattr(
+        "rag.models.sparse_encoder.load_sparse_encoder", lambda *_, **__: WordWeigher()
+    )
+
+
 def shortened(name, **resources):
     """The recipe with few tokens a call: a random model never stops by itself."""
-    pipeline = load_pipeline(name)
+    pipeline = load_pipeline(name, sets=SETS.get(name, ()))
     for id_, bound in pipeline.checked.steps.items():
         if "max_tokens" in bound.spec.option_names:
             pipeline = pipeline.with_options(id_, **SHORT)
@@ -50,15 +72,68 @@ def test_runs_and_a_batch_equals_single_runs(name, opened, lm):
         alone = [pipeline.run(**given(pipeline, question)) for question in QUESTIONS]
         together = pipeline.batch([given(pipeline, question) for question in QUESTIONS])
     for one, other in zip(alone, together, strict=True):
-        assert isinstance(one.answer, Answer)
-        assert one.answer.text == other.answer.text
-        assert [p.id for p in one.answer.passages] == [p.id for p in other.answer.passages]
+        if name in RETRIEVAL:
+            assert one.outputs["passages"] == other.outputs["passages"]
+        else:
+            assert isinstance(one.answer, Answer)
+            assert one.answer.text == other.answer.text
+            assert [p.id for p in one.answer.passages] == [p.id for p in other.answer.passages]
+            assert one.answer.timings_ms["total"] > 0
         spans = [
             [(r["name"], r["path"]) for r in result.trace.records if r["kind"] == "span"]
             for result in (one, other)
         ]
         assert spans[0] == spans[1]
-        assert one.answer.timings_ms["total"] > 0
+
+
+@pytest.mark.parametrize("name", RETRIEVAL)
+def test_a_recipe_that_retrieves_goes_on_to_an_answer(name, opened, lm):
+    pipeline = load_answering(name, sets=["generate.max_tokens=6", *SETS.get(name, ())])
+    with pipeline.bind(index=opened, lm=lm) as answering:
+        found = answering.run("What is sentence 3 about in clouds?")
+    assert isinstance(found.answer, Answer)
+    assert found.answer.passages
+
+
+def test_the_learned_index_is_kept_and_found_again(opened, monkeypatch):
+    with shortened("splade", index=opened) as pipeline:
+        first = pipeline.run("Sentence 3 about clouds").outputs["passages"]
+    assert first[0].id.startswith("notes/clouds.md")
+
+    def refused(*_, **__):
+        raise AssertionError("encoded again")
+
+    monkeypatch.setattr(WordWeigher, "encode", refused)
+    with shortened("splade", index=opened) as pipeline:
+        assert pipeline.run("Sentence 3 about clouds").outputs["passages"] == first
+
+
+def test_splade_says_that_it_needs_an_encoder(opened):
+    with load_pipeline("splade").bind(index=opened) as pipeline:
+        with pytest.raises(OptionsError, match="model must name a sparse encoder"):
+            pipeline.run("Sentence 3")
+
+
+def test_filters_and_scopes_reach_every_retriever(index, encoder):
+    whole = OpenIndex(index, encoder=encoder)
+    scoped = OpenIndex(
+        index, encoder=encoder, scope={"source": ["notes/apples.md", "notes/clouds.md"]}
+    )
+    for name in RETRIEVAL:
+        sets = [*SETS.get(name, ()), "retrieve.top_k=9"]
+        filtered = load_pipeline(name, sets=[*sets, "retrieve.filter={source: notes/apples.md}"])
+        with filtered.bind(index=whole) as pipeline:
+            found = pipeline.run("What is sentence 3 about?").outputs["passages"]
+        assert {p.document for p in found} == {"notes/apples.md"}, name
+        with load_pipeline(name, sets=sets).bind(index=scoped) as pipeline:
+            found = pipeline.run("What is sentence 3 about bridges?").outputs["passages"]
+        assert {p.document for p in found} == {"notes/apples.md", "notes/clouds.md"}, name
+        outside = load_pipeline(name, sets=[*sets, "retrieve.filter={source: notes/bridges.md}"])
+        with outside.bind(index=scoped) as pipeline:
+            assert pipeline.run("bridges").outputs["passages"] == [], name
+    assert all("bridges" not in id_ for id_ in scoped.passages)
+    whole.close()
+    scoped.close()
 
 
 @pytest.mark.parametrize("name", recipes())
@@ -99,7 +174,8 @@ def real(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", recipes())
 def test_runs_on_the_real_models(name, real):
-    with load_pipeline(name).bind(**real) as pipeline:
-        result = pipeline.run(**given(pipeline, "Who opened the bakery of Oskvarn?"))
+    pipeline = load_answering(name, sets=SETS.get(name, ()))
+    with pipeline.bind(**real) as bound:
+        result = bound.run(**given(bound, "Who opened the bakery of Oskvarn?"))
     assert result.answer.text or result.answer.abstained
     assert all(record["kind"] in ("run", "span", "event") for record in result.trace.records)

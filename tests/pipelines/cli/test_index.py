@@ -87,6 +87,36 @@ def test_inspect_shows_the_index(notes, cheap, capsys):
     assert sum(summary["bytes"].values()) == files
 
 
+def test_how_passages_are_indexed_can_be_chosen_and_is_shown(notes, cheap, capsys):
+    for n in range(40):
+        (notes / f"more{n}.txt").write_text(f"Note {n} is about nothing in particular.")
+    assert index(notes, "--dense", "hnsw", "--vectors", "float16", "--language", "none") == 0
+    folder = str(notes.parent / "notes.idx")
+    capsys.readouterr()
+    assert main(["inspect", folder]) == 0
+    shown = capsys.readouterr().out
+    assert "language none" in shown
+    assert "vectors: HNSW(" in shown
+    assert "float16, recall@" in shown
+    main(["inspect", folder, "--json"])
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["dense"]["kind"] == "hnsw"
+    assert summary["dense"]["recall"]["value"] == 1.0
+    assert summary["sparse"]["passages"] == summary["passages"] == 43
+    # What is not said stays; what is said changes that part only.
+    assert index(notes, "--dense", "exact") == 0
+    main(["inspect", folder, "--json"])
+    summary = json.loads(capsys.readouterr().out.partition("\n{")[2].join(["{", ""]))
+    assert (summary["dense"]["kind"], summary["dense"]["dtype"]) == ("exact", "float16")
+    assert summary["language"] == "none"
+
+
+def test_an_unknown_language_is_one_line(notes, cheap, capsys):
+    assert index(notes, "--language", "germn") == 2
+    assert "german" in capsys.readouterr().err
+    assert not (notes.parent / "notes.idx").exists()
+
+
 def test_inspect_shows_a_document_and_a_passage(notes, cheap, capsys):
     index(notes, "--words", "10")
     folder = str(notes.parent / "notes.idx")

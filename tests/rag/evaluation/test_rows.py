@@ -128,7 +128,9 @@ def test_a_comparison_pairs_by_id():
     assert em.p == 2 / 2**8
     assert em.p_holm == 2 * em.p
     assert (ap.difference, ap.p, ap.p_holm) == (0.0, 1.0, 1.0)
-    assert compare_rows(b, a)["EM"].difference == -1.0
+    assert (em.p_t, em.robustness) == (0.0, 1.0)
+    assert (ap.p_t, ap.robustness) == (1.0, 0.0)
+    assert compare_rows(b, a)["EM"].difference == compare_rows(b, a)["EM"].robustness == -1.0
 
 
 def test_a_comparison_leaves_out_questions_that_lack_the_metric_in_one_run():

@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag.evaluation import statistics
-from rag.evaluation.statistics import bootstrap_interval, holm, randomisation_p
+from rag.evaluation.statistics import (
+    bootstrap_interval,
+    holm,
+    paired_t_p,
+    randomisation_p,
+    robustness_index,
+)
 
 
 def test_bootstrap_equals_a_literal_loop():
@@ -106,3 +112,46 @@ def test_holm_by_hand():
     assert holm([0.2]) == [0.2]
     with pytest.raises(ValueError, match=r"p_values must be in \[0, 1\], got 2"):
         holm([2])
+
+
+def test_a_t_test_by_hand():
+    # mean 2, deviation 1, three values: t = 2 * sqrt(3), and with two degrees of freedom
+    # p = 1 - t / sqrt(t**2 + 2).
+    assert paired_t_p([1.0, 2.0, 3.0]) == pytest.approx(1 - 12**0.5 / 14**0.5)
+
+
+@pytest.mark.parametrize("n", [2, 3, 10, 500])
+@pytest.mark.parametrize("shift", [0.0, 0.05, -2.0])
+def test_a_t_test_is_scipy_s(n, shift):
+    rng = np.random.default_rng(n)
+    a = rng.random(n)
+    b = rng.random(n) + shift
+    expected = pytest.importorskip("scipy.stats").ttest_rel(b, a).pvalue
+    assert paired_t_p((b - a).tolist()) == pytest.approx(expected, rel=1e-9, abs=1e-300)
+
+
+def test_a_t_test_without_spread_says_what_the_differences_say():
+    assert paired_t_p([0.0, 0.0, 0.0]) == paired_t_p([0.7]) == paired_t_p([0.0]) == 1.0
+    assert paired_t_p([0.1] * 7) == paired_t_p([-0.1] * 7) == 0.0
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=30))
+def test_a_t_test_has_two_sides_and_a_p(differences):
+    p = paired_t_p(differences)
+    assert 0.0 <= p <= 1.0
+    assert paired_t_p([-difference for difference in differences]) == p
+
+
+def test_robustness_by_hand():
+    assert robustness_index([0.5, 0.1, 0.0, -0.9]) == (2 - 1) / 4
+    assert robustness_index([0.0, 0.0]) == 0.0
+    assert robustness_index([-0.1]) == -1.0
+    assert robustness_index([1e-9, 3.0]) == 1.0
+
+
+@pytest.mark.parametrize("test", [paired_t_p, robustness_index])
+def test_both_refuse_nothing_and_what_is_no_number(test):
+    with pytest.raises(ValueError, match="values must be a list of at least one"):
+        test([])
+    with pytest.raises(ValueError, match="values must be finite"):
+        test([0.0, float("nan")])
