@@ -3,8 +3,8 @@
     python benchmarks/retrieval_grid.py ../shared/data/cranfield ../shared/data/cacm -o docs
 
 writes `retrieval-results.md`, which docs/retrieval.md refers to, and `retrieval-grid.csv` with
-every cell. The parts of a configuration that others share are computed once, which makes the whole grid
-a matter of minutes; a sample of cells is compared with what `Hybrid` itself returns.
+every cell. The parts of a configuration that others share are computed once, which makes the whole
+grid a matter of minutes; a sample of cells is compared with what `Hybrid` itself returns.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from statistics import fmean
 
@@ -29,7 +30,7 @@ from pipelines.evaluating.data_index import data_index
 from pipelines.open_index import OpenIndex
 from rag.evaluation.comparison import difference_of
 from rag.evaluation.cross_validation import best_of, cross_validated
-from rag.evaluation.data import Question, read_questions
+from rag.evaluation.data import Question, read_questions, sample
 from rag.evaluation.retrieval import retrieval_metrics
 from rag.evaluation.statistics import bootstrap_interval, holm
 from rag.files import write_atomically
@@ -97,16 +98,20 @@ class Grid:
             name: leg.search_batch(self.queries, DEPTH) for name, leg in self.legs.items()
         }
         self.first = index.dense.search_vectors(self.vectors, DEPTH)
-        self.fused = cache(self._fused)
-        self.after = cache(self._after)
+        self.fused = lru_cache(1)(self._fused)
+        self.after = lru_cache(1)(self._after)
+        self.after_dense = cache(partial(self._after, None))
 
     def rankings(self, cell: Cell) -> list[list[Hit]]:
         """Return the ranking of each question."""
         if cell.mode == "none":
             return self.fused(cell.sparse, cell.fusion, cell.weight)
         mixed = cell.mode in ("pre", "both")
-        source = (cell.sparse, cell.fusion, cell.weight) if mixed else None
-        dense = self.after(source, cell.k, cell.alpha)
+        if mixed:
+            source = (cell.sparse, cell.fusion, cell.weight)
+            dense = self.after(source, cell.k, cell.alpha)
+        else:
+            dense = self.after_dense(cell.k, cell.alpha)
         if cell.mode in ("dense", "pre"):
             return dense
         return self._mixed(cell.sparse, cell.fusion, cell.weight, dense)
@@ -166,13 +171,14 @@ def _feedback(k: int, alpha: float) -> VectorFeedback:
 Values = dict[Cell, dict[str, list[float]]]
 
 
-def measured(data: Path) -> tuple[Values, int, float]:
+def measured(data: Path, limit: int | None) -> tuple[Values, int, float]:
     """Return every metric of every cell, question by question, their number, and the seconds."""
     began = time.monotonic()
     encoder = LateEncoder("minilm")
     with progress() as watched:
         path = data_index(data, encoder=encoder, sentences=False, progress=watched)
-        questions = [q for q in read_questions(data) if max(q.relevant.values(), default=0) > 0]
+        judged = [q for q in read_questions(data) if max(q.relevant.values(), default=0) > 0]
+        questions = sample(judged, limit)
         index = OpenIndex(path)
         grid = Grid(index, questions)
         for cell in (Cell(), Cell(mode="pre"), Cell("rm3", "both", "rrf", 0.3, 5, 0.4)):
@@ -180,7 +186,8 @@ def measured(data: Path) -> tuple[Values, int, float]:
         relevant = {q.id: q.relevant for q in questions}
         found: Values = {}
         watched.stage(data.name, len(cells()))
-        for cell in cells():
+        # Cells that share rankings stand together, so that few need be kept.
+        for cell in sorted(cells(), key=lambda c: (c.sparse, c.fusion, c.weight, c.k, c.alpha)):
             rankings = {
                 question.id: [hit.id for hit in hits[:CUT]]
                 for question, hits in zip(questions, grid.rankings(cell), strict=True)
@@ -189,6 +196,7 @@ def measured(data: Path) -> tuple[Values, int, float]:
             found[cell] = {m: [metrics[q.id][m] for q in questions] for m in METRICS}
             watched.advance()
         index.close()
+    found = {cell: found[cell] for cell in cells()}
     return found, len(questions), time.monotonic() - began
 
 
@@ -353,9 +361,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", nargs="+", type=Path, help="folders of evaluation data")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the page")
+    parser.add_argument("--limit", type=int, help="questions of a set that has more: a sample")
+    parser.add_argument("--jobs", type=int, default=1, help="data sets measured at a time")
     args = parser.parse_args()
     command = shlex.join(["python", "benchmarks/retrieval_grid.py", *sys.argv[1:]])
-    found = {data.name: measured(data) for data in args.data}
+    with ProcessPoolExecutor(args.jobs) as pool:
+        results = list(pool.map(measured, args.data, [args.limit] * len(args.data)))
+    found = {data.name: result for data, result in zip(args.data, results, strict=True)}
     for name, text in (
         ("retrieval-results.md", "".join(page(found, command))),
         ("retrieval-grid.csv", grid_csv(found)),

@@ -1,11 +1,13 @@
 """The terminal: lines of progress, numbers for people, streams kept apart."""
 
+import asyncio
 import json
 
 import pytest
 
 from pipelines.cli import terminal
 from pipelines.cli.terminal import plural, progress, remark, say, say_json
+from pipelines.progress import watching
 from rag.tracing.wording import byte_size
 
 
@@ -65,3 +67,15 @@ def test_byte_sizes(count, shown):
 
 def test_plurals():
     assert (plural(1, "passage"), plural(2000, "passage")) == ("1 passage", "2,000 passages")
+
+
+def test_work_deep_inside_finds_who_watches_in_other_threads_too(capsys):
+    async def deep():
+        await asyncio.to_thread(lambda: watching().stage("encoding", 3))
+
+    with progress() as watched:
+        assert watching() is watched
+        asyncio.run(deep())
+    assert capsys.readouterr().err == "encoding: 3\n"
+    watching().stage("nobody sees this", 3)
+    assert capsys.readouterr().err == ""
