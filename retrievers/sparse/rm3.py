@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-import numpy as np
-
 from rag.bounds import Bounds
 from rag.records import Hit, Query
+from retrievers.sparse.expanded import ExpandedSearch
 from retrievers.sparse.index import SparseIndex
 
 _EXPANDING = re.compile(r"[a-z0-9]{2,20}")
@@ -17,7 +16,7 @@ _SHORTEST = 0.001
 
 
 @dataclass(frozen=True)
-class RM3:
+class RM3(ExpandedSearch):
     """Ranks by the query's own terms and by those of the best passages it finds.
 
     Of each feedback passage the most frequent terms are taken, as shares of their sum, and weighed
@@ -49,11 +48,6 @@ class RM3:
         if not 0.0 <= self.original_weight <= 1.0:
             raise ValueError(f"original_weight must be in [0, 1], got {self.original_weight}")
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Ids of all passages, ascending."""
-        return self.index.ids
-
     def expand(self, query: Query, *, within: frozenset[str] | None = None) -> dict[str, float]:
         """Return the weights of the expanded query's terms; they add up to 1.
 
@@ -74,35 +68,6 @@ class RM3:
         for term, share in model.items():
             mixed[term] = mixed.get(term, 0.0) + (1.0 - self.original_weight) * share
         return {term: weight for term, weight in mixed.items() if weight > 0.0}
-
-    def search(
-        self, query: Query, top_k: int, *, within: frozenset[str] | None = None
-    ) -> list[Hit]:
-        """Return at most `top_k` hits for the expanded query, best first, ties by id.
-
-        Args:
-            query: what to look for.
-            top_k: at least 1; may exceed the index.
-            within: the only ids that may be returned or give feedback; None means all.
-
-        Raises:
-            ValueError: if top_k is below 1.
-        """
-        return self.index.search_terms(self.expand(query, within=within), top_k, within=within)
-
-    def search_batch(
-        self, queries: Sequence[Query], top_k: int, *, within: frozenset[str] | None = None
-    ) -> list[list[Hit]]:
-        """Return what `search` returns for each query."""
-        return [self.search(query, top_k, within=within) for query in queries]
-
-    def scores_of(self, query: Query, ids: Sequence[str]) -> np.ndarray:
-        """Return the scores of given passages for the expanded query, float64 (n,).
-
-        Raises:
-            KeyError: for an unknown id.
-        """
-        return self.index.scores_of_terms(self.expand(query), ids)
 
     def _relevance_model(self, hits: Sequence[Hit]) -> dict[str, float]:
         """Return shares of the terms that the hits speak for; empty if there are none."""

@@ -5,15 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-import numpy as np
-
 from rag.bounds import Bounds
 from rag.records import Hit, Query
+from retrievers.sparse.expanded import ExpandedSearch
 from retrievers.sparse.index import SparseIndex
 
 
 @dataclass(frozen=True)
-class SparseRocchio:
+class SparseRocchio(ExpandedSearch):
     """Ranks by `alpha * q + beta * mean(best passages) - gamma * mean(worst passages)` over terms.
 
     q is the query's term counts and a passage's vector its term counts, or impacts where the index
@@ -50,11 +49,6 @@ class SparseRocchio:
         if self.bottom < 0:
             raise ValueError(f"bottom must be at least 0, got {self.bottom}")
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Ids of all passages, ascending."""
-        return self.index.ids
-
     def expand(self, query: Query, *, within: frozenset[str] | None = None) -> dict[str, float]:
         """Return the weights of the moved query's terms, all above 0.
 
@@ -80,35 +74,6 @@ class SparseRocchio:
         new = sorted(positive.keys() - own.keys(), key=lambda term: (-positive[term], term))
         kept = {*own, *new[: self.terms]}
         return {term: weight for term, weight in positive.items() if term in kept}
-
-    def search(
-        self, query: Query, top_k: int, *, within: frozenset[str] | None = None
-    ) -> list[Hit]:
-        """Return at most `top_k` hits for the moved query, best first, ties by id.
-
-        Args:
-            query: what to look for.
-            top_k: at least 1; may exceed the index.
-            within: the only ids that may be returned or give feedback; None means all.
-
-        Raises:
-            ValueError: if top_k is below 1.
-        """
-        return self.index.search_terms(self.expand(query, within=within), top_k, within=within)
-
-    def search_batch(
-        self, queries: Sequence[Query], top_k: int, *, within: frozenset[str] | None = None
-    ) -> list[list[Hit]]:
-        """Return what `search` returns for each query."""
-        return [self.search(query, top_k, within=within) for query in queries]
-
-    def scores_of(self, query: Query, ids: Sequence[str]) -> np.ndarray:
-        """Return the scores of given passages for the moved query, float64 (n,).
-
-        Raises:
-            KeyError: for an unknown id.
-        """
-        return self.index.scores_of_terms(self.expand(query), ids)
 
     def _add(self, moved: dict[str, float], hits: Sequence[Hit], weight: float) -> None:
         for hit in hits:
