@@ -5,7 +5,7 @@ import os
 import secrets
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -34,9 +34,7 @@ def store_segment(segment: Segment, folder: Path) -> None:
         try:
             if not any(_linked(other, fresh) for other in segment.homes):
                 for name, array in _arrays(segment).items():
-                    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-                    descriptor = os.open(fresh / f"{name}.npy", flags, 0o600)
-                    with os.fdopen(descriptor, "wb") as file:
+                    with _created(fresh / f"{name}.npy") as file:
                         np.save(file, array, allow_pickle=False)
                         file.flush()
                         os.fsync(file.fileno())
@@ -129,6 +127,11 @@ def _form(array: np.ndarray) -> str:
     return f"it holds {array.dtype} of shape {array.shape}"
 
 
+def _created(path: Path) -> BinaryIO:
+    """Open a new file that its owner alone may read."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
 def _linked(source: Path, target: Path) -> bool:
     """Link, or else copy, a stored segment's files; False if that failed."""
     try:
@@ -137,13 +140,13 @@ def _linked(source: Path, target: Path) -> bool:
             try:
                 (target / file).hardlink_to(source / file)
             except OSError:
-                with (source / file).open("rb") as old, (target / file).open("xb") as new:
+                with (source / file).open("rb") as old, _created(target / file) as new:
                     shutil.copyfileobj(old, new)
                     new.flush()
                     os.fsync(new.fileno())
     except OSError:
-        for file in target.iterdir():
+        for path in target.iterdir():
             with contextlib.suppress(OSError):
-                file.unlink()
+                path.unlink()
         return False
     return True

@@ -41,15 +41,15 @@ class BM25:
     With n of N passages holding t, `B = k1 * (1 - b + b * length / mean length)` and
     `c = f / (1 - b + b * length / mean length)`:
 
-    | variant     | idf                                           | w(f)                           |
-    | ----------- | --------------------------------------------- | ------------------------------ |
-    | `okapi`     | ln(N - n + .5) - ln(n + .5), negative ones     | f (k1 + 1) / (f + B)           |
-    |             | replaced by epsilon * the vocabulary's mean    |                                |
-    | `robertson` | ln(max(1, (N - n + .5) / (n + .5)))            | f / (f + B)                    |
-    | `lucene`    | ln(1 + (N - n + .5) / (n + .5))                | f / (f + B)                    |
-    | `atire`     | ln(N / n)                                      | f (k1 + 1) / (f + B)           |
-    | `l`         | ln((N + 1) / (n + .5))                         | (k1 + 1)(c + d) / (k1 + c + d) |
-    | `plus`      | ln((N + 1) / n)                                | f (k1 + 1) / (f + B) + d       |
+    | variant     | idf                                        | w(f)                           |
+    | ----------- | ------------------------------------------ | ------------------------------ |
+    | `okapi`     | ln(N - n + .5) - ln(n + .5), negative ones | f (k1 + 1) / (f + B)           |
+    |             | replaced by epsilon * the vocabulary's mean |                               |
+    | `robertson` | ln(max(1, (N - n + .5) / (n + .5)))        | f / (f + B)                    |
+    | `lucene`    | ln(1 + (N - n + .5) / (n + .5))            | f / (f + B)                    |
+    | `atire`     | ln(N / n)                                  | f (k1 + 1) / (f + B)           |
+    | `l`         | ln((N + 1) / (n + .5))                     | (k1 + 1)(c + d) / (k1 + c + d) |
+    | `plus`      | ln((N + 1) / n)                            | f (k1 + 1) / (f + B) + d       |
 
     The mean of `okapi` counts negative idfs too, so it can be negative itself in a tiny corpus, and
     matching passages then score below 0. `l` and `plus` give d to passages that hold the term, as
@@ -108,18 +108,23 @@ class BM25:
     def norms(self, lengths: np.ndarray, mean_length: float) -> np.ndarray:
         """Return B of each passage, for `l` without its factor k1: float64 (n,)."""
         scale = 1.0 if self.variant == "l" else self.k1
-        return scale * (1.0 - self.b + self.b * lengths.astype(np.float64) / mean_length)
+        norms: np.ndarray = scale * (
+            1.0 - self.b + self.b * lengths.astype(np.float64) / mean_length
+        )
+        return norms
 
     def inside(self, values: np.ndarray, norms: np.ndarray) -> np.ndarray:
         """Return w(f) of passages that hold a term f times, float64 (n,)."""
         counts = values.astype(np.float64)
+        weights: np.ndarray
         if self.variant == "l":
             shifted = counts / norms + self._delta
-            return (self.k1 + 1.0) * shifted / (self.k1 + shifted)
-        saturated = counts / (counts + norms)
-        if self.variant in ("robertson", "lucene"):
-            return saturated
-        return (self.k1 + 1.0) * saturated + self._delta
+            weights = (self.k1 + 1.0) * shifted / (self.k1 + shifted)
+        elif self.variant in ("robertson", "lucene"):
+            weights = counts / (counts + norms)
+        else:
+            weights = (self.k1 + 1.0) * (counts / (counts + norms)) + self._delta
+        return weights
 
     @property
     def _delta(self) -> float:

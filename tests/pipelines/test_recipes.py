@@ -7,9 +7,9 @@ import pytest
 
 from pipelines.definition.compose import recipes
 from pipelines.definition.load import load_definition, load_text
+from pipelines.flow.result import OptionsError
 from pipelines.indexing import build_index
 from pipelines.loading import load_answering, load_pipeline
-from pipelines.flow.result import OptionsError
 from pipelines.open_index import OpenIndex
 from rag.generation.local_model import LocalModel
 from rag.models.encoder import load_encoder
@@ -109,9 +109,11 @@ def test_the_learned_index_is_kept_and_found_again(opened, monkeypatch):
 
 
 def test_splade_says_that_it_needs_an_encoder(opened):
-    with load_pipeline("splade").bind(index=opened) as pipeline:
-        with pytest.raises(OptionsError, match="model must name a sparse encoder"):
-            pipeline.run("Sentence 3")
+    with (
+        load_pipeline("splade").bind(index=opened) as pipeline,
+        pytest.raises(OptionsError, match="model must name a sparse encoder"),
+    ):
+        pipeline.run("Sentence 3")
 
 
 def test_filters_and_scopes_reach_every_retriever(index, encoder):
