@@ -74,7 +74,10 @@ class LearnedSparse:
     def search_batch(
         self, queries: Sequence[Query], top_k: int, *, within: frozenset[str] | None = None
     ) -> list[list[Hit]]:
-        """Return what `search` returns for each query; all are encoded in one call."""
+        """Return what `search` returns for each query; all are encoded in one call.
+
+        Weights of a text move with its batch by the model's rounding, about 1e-6 of them.
+        """
         weighed = self.encoder.encode_queries([query.text for query in queries])
         return [self.index.search_terms(weights, top_k, within=within) for weights in weighed]
 
