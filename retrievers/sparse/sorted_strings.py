@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -52,7 +52,7 @@ class SortedStrings:
 
     def take(self, rows: np.ndarray) -> list[str]:
         """Return the strings of some rows, int (m,), in their order."""
-        whole = memoryview(self.blob)  # type: ignore[arg-type] (an array is a buffer)
+        whole: Any = self.blob.data  # a buffer
         spans = zip(self.starts[rows].tolist(), self.starts[rows + 1].tolist(), strict=True)
         return [str(whole[start:end], "utf-8", "surrogatepass") for start, end in spans]
 
