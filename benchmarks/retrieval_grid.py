@@ -310,9 +310,7 @@ feedback as in the final one. Intervals are 95 % bootstraps over questions; p of
 paired randomisation tests, Holm's correction over the modes; robustness is the share of questions
 helped minus the share hurt.
 
-What the tables say, in short: which leg is stronger decides which mode wins; feedback from a fused
-ranking helps most where the sparse leg holds its own; and a weight that was tuned on judged
-questions beats any fixed one. "Left out" figures come from nested five-fold cross-validation; cells
+"Left out" figures come from nested five-fold cross-validation; cells
 called "fitted" were chosen on the very questions they are shown for and are too good to be true.
 """
     for name, (values, questions, seconds) in found.items():

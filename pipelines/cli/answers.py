@@ -89,15 +89,17 @@ def draw(answer: "Answer") -> None:
 
 
 def draw_passages(passages: "Sequence[Passage]") -> None:
-    """Print every passage, its kept sentences marked + and its pruned ones -."""
+    """Print every passage; once pruned, its kept sentences marked + and its dropped ones -."""
     for number, passage in enumerate(passages, 1):
         kept = set(passage.kept_rows)
         score = "" if passage.score is None else f", score {passage.score:.2f}"
         say(f"\n{number}. {passage.id}: {passage.title}{score}")
-        say(f"   {len(kept)} of {len(passage.sentences)} sentences kept")
+        pruned = passage.kept is not None
+        if pruned:
+            say(f"   {len(kept)} of {len(passage.sentences)} sentences kept")
         for row, span in enumerate(passage.sentences):
-            sentence = " ".join(span.of(passage.text).split())
-            say(f"   {'+' if row in kept else '-'} {sentence}")
+            mark = ("+ " if row in kept else "- ") if pruned else ""
+            say(f"   {mark}{' '.join(span.of(passage.text).split())}")
 
 
 def _kept(passage: "Passage") -> tuple[Any, ...]:

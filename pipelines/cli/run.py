@@ -182,12 +182,15 @@ def outputs_json(result: "Result") -> dict[str, Any]:
 
 def _draw(result: "Result") -> None:
     from pipelines.cli.answers import draw, draw_passages
+    from rag.ranking import Ranking
     from rag.record_json import to_json
     from rag.records import Answer, Passage
 
     for name, value in result.outputs.items():
         if isinstance(value, Answer):
             draw(value)
+        elif isinstance(value, Ranking) and not value:
+            say("no passage found")
         elif isinstance(value, list) and value and isinstance(value[0], Passage):
             draw_passages(value)
         else:

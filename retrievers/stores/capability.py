@@ -35,6 +35,7 @@ class Capability:
         id_field: what that language calls the id of a document; empty where it needs no name.
         metadata_field: what it calls the metadata; empty where they stand at the top.
         adds: metadata keys that the store puts into what it returns; passages may not use them.
+        own_async: whether its asynchronous search works in any event loop; else a thread is used.
         most: the most documents that one search may return; None if there is no such limit.
     """
 
@@ -47,6 +48,7 @@ class Capability:
     id_field: str = ""
     metadata_field: str = ""
     adds: tuple[str, ...] = ()
+    own_async: bool = True
     most: int | None = None
 
     def __post_init__(self) -> None:
@@ -100,6 +102,7 @@ MILVUS = Capability(
     filters="milvus",
     id_field="pk",
     metadata_field="metadata",
+    own_async=False,
     most=16384,
 )
 

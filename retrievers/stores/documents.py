@@ -118,6 +118,11 @@ def from_document(document: Document, reserved: Sequence[str] = ()) -> Passage:
     )
 
 
+def is_ours(document: Document) -> bool:
+    """Tell whether a stored document was made by `to_document`, so that filters can find it."""
+    return _TITLE in document.metadata
+
+
 def _whole(metadata: Mapping[str, object], name: str) -> int:
     """Return a stored whole number, 0 if there is none: some stores give it back as a float."""
     found = metadata.get(name, 0)

@@ -48,7 +48,7 @@ def open_milvus(
         raise ConnectionError(
             f"Milvus at {shown(uri)} cannot be used: {type(error).__name__}"
         ) from None
-    return VectorStoreSearch(store, encoder, **options)
+    return VectorStoreSearch(store, encoder, closing=lambda: _close(store, uri), **options)
 
 
 def _check_width(store: Any, collection: str, dim: int) -> None:
@@ -59,3 +59,11 @@ def _check_width(store: Any, collection: str, dim: int) -> None:
     width = widths.get("vector")
     if width is None or int(width) != dim:
         raise ValueError(f"collection {collection!r} must hold vectors of width {dim}, got {width}")
+
+
+def _close(store: Any, uri: str) -> None:
+    store.client.close()
+    if "://" not in uri:
+        from milvus_lite.server_manager import server_manager_instance
+
+        server_manager_instance.release_server(uri)

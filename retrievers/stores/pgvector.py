@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
@@ -62,4 +63,4 @@ def open_pgvector(
     store = langchain.PGVectorStore.create_sync(
         engine, as_embeddings(encoder), table, schema_name=schema
     )
-    return VectorStoreSearch(store, encoder, **options)
+    return VectorStoreSearch(store, encoder, closing=lambda: asyncio.run(engine.close()), **options)

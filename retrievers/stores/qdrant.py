@@ -48,7 +48,7 @@ def open_qdrant(
             f"Qdrant at {shown(location)} cannot be used: {type(error).__name__}"
         ) from None
     store = langchain.QdrantVectorStore(client, collection, as_embeddings(encoder))
-    return VectorStoreSearch(store, encoder, **options)
+    return VectorStoreSearch(store, encoder, closing=client.close, **options)
 
 
 def _client(module: Any, location: str, api_key: str | None) -> QdrantClient:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from rag.records import Hit, Passage, Query
 from retrievers.distinct import distinct_passages
 from retrievers.filters import Filter
 from retrievers.stores.capability import Capability, capability_of
-from retrievers.stores.documents import from_document, key_of, to_document
+from retrievers.stores.documents import from_document, is_ours, key_of, to_document
 from retrievers.stores.native_filters import NothingPasses, native_filter
 from retrievers.stores.self_check import check_scores
 
@@ -51,6 +51,7 @@ class VectorStoreSearch:
         where: Filter | Mapping[str, Any] | None = None,
         within: frozenset[str] | None = None,
         capability: Capability | None = None,
+        closing: Callable[[], object] | None = None,
     ) -> None:
         """Wrap a store.
 
@@ -62,6 +63,7 @@ class VectorStoreSearch:
             where: condition on the metadata of passages; None means none.
             within: the only ids that are searched; None means all.
             capability: what the store can do; by default the record of its class.
+            closing: called by `close`, to let go of connections.
 
         Raises:
             ValueError: if top_k or depth is none of that, where is no filter, or no record is
@@ -77,7 +79,21 @@ class VectorStoreSearch:
         self.where = None if where is None else Filter.parse(where)
         self.within = within
         self.capability = capability_of(store) if capability is None else capability
+        self._closing = closing
         self._checked = False
+        self._foreign = False
+
+    def close(self) -> None:
+        """Let go of the store's connections; twice is harmless."""
+        closing, self._closing = self._closing, None
+        if closing is not None:
+            closing()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def dim(self) -> int:
@@ -109,7 +125,12 @@ class VectorStoreSearch:
         return (await self.abatch(query=[query]))[0]
 
     async def abatch(self, *, query: Sequence[Query]) -> list[list[Passage]]:
-        """Return what `batch` returns, by the store's own asynchronous search, several at once."""
+        """Return what `batch` returns, by the store's own asynchronous search, several at once.
+
+        A store whose search is bound to one event loop is searched in a thread.
+        """
+        if not self.capability.own_async:
+            return await asyncio.to_thread(lambda: self.batch(query=query))
         await asyncio.to_thread(self._check)
         try:
             options = self._options(self.where, self.within)
@@ -252,6 +273,7 @@ class VectorStoreSearch:
         asked = self.encoder.encode([text])[0] if by_vector else text
         found = self._ask(asked, _CHECKED, {})
         check_scores(self.capability, text, found, exact=by_vector)
+        self._foreign = not all(is_ours(document) for document, _ in found)
         self._checked = True
 
     def _any(self) -> str | np.ndarray:
@@ -281,6 +303,12 @@ class VectorStoreSearch:
 
     def _options(self, where: Filter | None, within: frozenset[str] | None) -> dict[str, Any]:
         """Return the keyword that hands conditions to the store."""
+        narrowed = where is not None or within is not None
+        if self._foreign and narrowed and self.capability.filters != "python":
+            raise ValueError(
+                f"{self.capability.name} holds documents that were not added here, which have "
+                "nothing for filters and ids to find them by; add them anew with `add`"
+            )
         native = native_filter(self.capability, where, within)
         if native is None:
             return {}

@@ -83,7 +83,8 @@ def test_passages_are_shown_as_a_person_reads_them_and_as_json(run):
     status, out, _ = run("bm25", "Sentence 3 about bridges?")
     assert status == 0
     assert "\n1. notes/bridges.md" in out
-    assert "+ Sentence 3 is about bridges." in out
+    assert "\n   Sentence 3 is about bridges." in out
+    assert run("bm25", "zebra")[1] == "no passage found\n"
     _, out, _ = run("bm25", "Sentence 3 about bridges?", "--json")
     assert {"id", "text", "score"} <= set(json.loads(out)["outputs"]["passages"][0])
 

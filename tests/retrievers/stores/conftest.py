@@ -1,5 +1,6 @@
 """Vector stores to test against: in memory, and real ones where their packages are installed."""
 
+import tempfile
 from contextlib import contextmanager
 from importlib.util import find_spec
 
@@ -42,25 +43,29 @@ def _qdrant(tmp_path, encoder):
     from retrievers.stores.qdrant import open_qdrant
 
     search = open_qdrant(str(tmp_path / "qdrant"), "passages", encoder)
-    yield search
-    search.store.client.close()
+    with search:
+        yield search
 
 
 @contextmanager
 def _milvus(tmp_path, encoder):
     from retrievers.stores.milvus import open_milvus
 
-    yield open_milvus(str(tmp_path / "milvus.db"), "passages", encoder)
+    with open_milvus(str(tmp_path / "milvus.db"), "passages", encoder) as search:
+        yield search
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory):
-    """The address of a PostgreSQL of our own, on a unix socket."""
+def postgres():
+    """The address of a PostgreSQL of our own, on a unix socket.
+
+    Run as root, pgserver opens the folders above its data for another user: so not pytest's own.
+    """
     if find_spec("pgserver") is None or find_spec("langchain_postgres") is None:
         pytest.skip("needs pgserver and langchain-postgres")
     import pgserver
 
-    server = pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
+    server = pgserver.get_server(tempfile.mkdtemp(), cleanup_mode="delete")
     yield server.get_uri()
     server.cleanup()
 
@@ -70,9 +75,8 @@ def _pgvector(tmp_path, encoder, url):
     from retrievers.stores.pgvector import open_pgvector
 
     table = "t" + "".join(c for c in tmp_path.name.lower() if c.isalnum())[-40:]
-    search = open_pgvector(url, table, encoder)
-    yield search
-    search.store._engine._run_as_sync(search.store._engine.close())
+    with open_pgvector(url, table, encoder) as search:
+        yield search
 
 
 KINDS = [

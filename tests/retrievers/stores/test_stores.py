@@ -165,6 +165,7 @@ def test_awaiting_equals_calling(filled):
         return await filled.acall(QUERIES[0]), await filled.abatch(query=QUERIES)
 
     one, many = asyncio.run(found())
+    assert asyncio.run(found()) == (one, many), "in a second event loop too"
     assert [p.id for p in one] == [p.id for p in filled(QUERIES[0])]
     expected = [[p.id for p in ps] for ps in filled.batch(query=QUERIES)]
     assert [[p.id for p in ps] for ps in many] == expected
@@ -209,3 +210,15 @@ def test_mistakes_are_named_and_change_nothing(search, call, message):
     with pytest.raises(ValueError, match=message):
         call(search)
     assert search(QUERIES[0]) == []
+
+
+def test_filters_do_not_pass_over_documents_of_others_in_silence(search):
+    search.store.add_texts(["one", "two"], metadatas=[{"year": 1}, {"year": 2}])
+    assert len(search(QUERIES[0])) == 2
+    vectors = np.ones((1, 8), np.float32)
+    wanted = Filter.parse({"year": 1})
+    if search.capability.filters == "python":
+        assert len(search.search_vectors(vectors, 9, where=wanted)[0]) == 1
+        return
+    with pytest.raises(ValueError, match="holds documents that were not added here"):
+        search.search_vectors(vectors, 9, where=wanted)
