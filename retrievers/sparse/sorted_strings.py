@@ -1,5 +1,6 @@
 """Sorted strings in two arrays: looked up and decoded one by one, so that a file can be mapped."""
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import pairwise
@@ -24,15 +25,22 @@ class SortedStrings:
         self.blob = blob
         self.starts = starts
         self._asked = 0
+        self._decoded: list[str] | None = None
 
     @classmethod
     def of(cls, strings: Iterable[str]) -> Self:
-        """Pack strings that are ascending and unique already."""
+        """Pack strings that are ascending and unique already; they are kept beside the arrays.
+
+        What is opened from a file has the arrays alone, and looks its strings up in them.
+        """
+        decoded = list(strings)
         # UTF-8 sorts as code points do, lone surrogates included.
-        encoded = [one.encode("utf-8", "surrogatepass") for one in strings]
+        encoded = [one.encode("utf-8", "surrogatepass") for one in decoded]
         starts = np.zeros(len(encoded) + 1, np.int64)
         np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)), out=starts[1:])
-        return cls(np.frombuffer(b"".join(encoded), np.uint8), starts)
+        packed = cls(np.frombuffer(b"".join(encoded), np.uint8), starts)
+        packed._decoded = decoded
+        return packed
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -44,6 +52,8 @@ class SortedStrings:
 
     def all(self) -> list[str]:
         """Return every string, in order."""
+        if self._decoded is not None:
+            return list(self._decoded)
         whole = self.blob.tobytes()
         return [
             whole[start:end].decode("utf-8", "surrogatepass")
@@ -52,6 +62,8 @@ class SortedStrings:
 
     def take(self, rows: np.ndarray) -> list[str]:
         """Return the strings of some rows, int (m,), in their order."""
+        if self._decoded is not None:
+            return [self._decoded[row] for row in rows.tolist()]
         whole: Any = self.blob.data  # a buffer
         spans = zip(self.starts[rows].tolist(), self.starts[rows + 1].tolist(), strict=True)
         return [str(whole[start:end], "utf-8", "surrogatepass") for start, end in spans]
@@ -60,6 +72,9 @@ class SortedStrings:
         """Return the row of a string, -1 if there is none."""
         if "_rows" in self.__dict__:
             return self._rows.get(string, -1)
+        if self._decoded is not None:
+            low = bisect_left(self._decoded, string)
+            return low if low < len(self) and self._decoded[low] == string else -1
         wanted = string.encode("utf-8", "surrogatepass")
         low, high = 0, len(self)
         while low < high:
@@ -72,7 +87,7 @@ class SortedStrings:
 
     def rows(self, strings: Sequence[str]) -> np.ndarray:
         """Return the row of each string, -1 where there is none: int64 (m,)."""
-        self._asked += len(strings)
+        self._asked += 0 if self._decoded is not None else len(strings)
         if self._asked * _DICTIONARY_PAYS > len(self):
             found = self._rows
             return np.fromiter((found.get(one, -1) for one in strings), np.int64, len(strings))
