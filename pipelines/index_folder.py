@@ -1,6 +1,7 @@
 """Opening an index folder: passages, documents and the indexes over them, checked for damage."""
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +66,13 @@ class IndexFolder:
         analyser = Analyser(manifest.language)
         self.sparse = SparseIndex.open(snapshot / snapshots.SPARSE, analyser=analyser)
         self.dense = DenseIndex.load(snapshot / snapshots.DENSE)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the content and of the encoder."""
+        files = sorted((name, file.sha256) for name, file in self.manifest.files.items())
+        depends = repr((self.manifest.encoder.fingerprint, files))
+        return hashlib.sha256(depends.encode()).hexdigest()
 
     @property
     def snapshot(self) -> snapshots.Before:

@@ -47,7 +47,7 @@ def learned_sparse(
             "--set retrieve.model=NAME"
         )
     encoder = load_sparse_encoder(model, max_active_dims=max_terms, download=download)
-    depends = f"{index.fingerprint} {encoder.fingerprint} {max_terms}"
+    depends = f"{index.folder.fingerprint} {encoder.fingerprint} {max_terms}"
     folder = user_cache() / FOLDER / hashlib.sha256(depends.encode()).hexdigest()[:16]
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     passages = index.folder.passages

@@ -148,10 +148,9 @@ class OpenIndex:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of everything that a search depends on."""
-        manifest = self.folder.manifest
-        files = sorted((name, file.sha256) for name, file in manifest.files.items())
-        return hashlib.sha256(repr((manifest.encoder.fingerprint, files)).encode()).hexdigest()
+        """Hash of everything that a search depends on, the scope included."""
+        scope = None if self._scope is None else sorted(self._scope)
+        return hashlib.sha256(repr((self.folder.fingerprint, scope)).encode()).hexdigest()
 
     @property
     def sentence_vectors(self) -> Callable[[Passage], np.ndarray] | None:

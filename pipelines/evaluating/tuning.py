@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ Options = tuple[tuple[str, Any], ...]
 """Options of one step, by name; hashable."""
 
 _WEIGHTS = (0.1, 0.3, 0.5, 0.7, 0.9)
-_FEEDBACK = ("dense", "pre", "post", "both")
+_FUSED = ("none", "pre", "post", "both")
 
 
 class TuningError(DovetailError):
@@ -117,7 +118,8 @@ def tune(
     progress = progress or Unwatched()
     path = data_index(data, encoder=encoder, sentences=False, progress=progress)
     opened = OpenIndex(path, encoder=Remembering(encoder))
-    depends = repr((pipeline.definition, metric, encoder.fingerprint, data_sha(data)))
+    made_by = version("dovetail-rag")
+    depends = repr((pipeline.definition, metric, opened.fingerprint, data_sha(data), made_by))
     try:
         log = ScoreLog(
             user_cache() / "tuning" / f"{sha256(depends.encode()).hexdigest()[:16]}.jsonl"
@@ -237,14 +239,16 @@ def _search(
 
 def _hybrid(given: Mapping[str, Any]) -> list[Stage]:
     mode = str(given.get("interpolation", "none"))
+    # Only these take a weight of the feedback's own, and keep it.
+    own_weight = given.get("feedback_weight") is not None
 
     def fusions(_: Options) -> list[Options]:
-        mixed = [
+        mixed: list[Options] = [
             (("interpolation", name), ("sparse_weight", weight))
-            for name in ("none", *_FEEDBACK[1:])
+            for name in (("pre", "both") if own_weight else _FUSED)
             for weight in _WEIGHTS
         ]
-        return [(("interpolation", "dense"),), *mixed]
+        return mixed if own_weight else [(("interpolation", "dense"),), *mixed]
 
     def feedback(best: Options) -> list[Options]:
         if dict(best).get("interpolation", mode) == "none":

@@ -134,6 +134,7 @@ def test_filters_and_scopes_reach_every_retriever(index, encoder):
         with outside.bind(index=scoped) as pipeline:
             assert pipeline.run("bridges").outputs["passages"] == [], name
     assert all("bridges" not in id_ for id_ in scoped.passages)
+    assert scoped.fingerprint != whole.fingerprint, "a step cache must tell tenants apart"
     whole.close()
     scoped.close()
 

@@ -124,3 +124,15 @@ def test_a_file_is_extended_from_its_folder_or_above(data, tmp_path, capsys):
     assert main(["tune", str(mine), str(data), "-o", str(out), *more]) == 2
     assert "--out must be in the folder of" in capsys.readouterr().err
     assert main(["tune", str(mine), str(data), "-o", str(mine), *more]) == 2
+
+
+def test_a_weight_of_the_feedbacks_own_is_kept(data, tmp_path, capsys):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        "version: 1\nextends: prf-both\nsteps: [{id: retrieve, with: {feedback_weight: 0.9}}]\n"
+    )
+    out = tmp_path / "t.yaml"
+    assert main(["tune", str(mine), str(data), "-o", str(out), "--folds", "2", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["chosen"].get("interpolation", "both") in ("pre", "both")
+    assert load_pipeline(out).checked.steps["retrieve"].options["feedback_weight"] == 0.9
