@@ -84,3 +84,21 @@ def test_no_corpus_and_a_build_under_way_are_errors(data, encoder):
     (data / "corpus.jsonl").unlink()
     with pytest.raises(EvaluationDataError, match="has no corpus"):
         data_index(data, encoder=encoder)
+
+
+def test_vectors_of_sentences_come_when_they_are_first_needed(data, encoder):
+    folder = data_index(data, encoder=encoder, sentences=False)
+    assert not open_index(folder).has_sentence_vectors
+    assert encoder.texts == ["Apples\nRed. Round.", "", "Clouds\nWhite."]
+    encoder.texts.clear()
+    assert data_index(data, encoder=encoder, sentences=False) == folder
+    assert encoder.texts == []
+    assert data_index(data, encoder=encoder) == folder
+    index = open_index(folder)
+    assert index.has_sentence_vectors
+    assert index.sentence_vectors(index.passages["a"]).shape == (2, encoder.dim)
+    assert not any("\n" in text for text in encoder.texts), "passages keep their vectors"
+    encoder.texts.clear()
+    data_index(data, encoder=encoder, sentences=False)
+    assert open_index(folder).has_sentence_vectors, "what is there stays"
+    assert encoder.texts == []
