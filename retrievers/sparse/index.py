@@ -270,6 +270,9 @@ class SparseIndex:
         again and snapshots are cheap. Killed at any moment, it leaves the old index or the new.
         One process may write into a folder at a time: hold a `rag.files.FolderLock`. Others may
         open and search it meanwhile, and keep what they opened.
+
+        Raises:
+            ValueError: for a weighting that is neither BM25 nor Impact: it could not be opened.
         """
         about = {
             "analyser": self.analyser.fingerprint,

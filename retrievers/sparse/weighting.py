@@ -79,7 +79,9 @@ class BM25:
         if not 0.0 <= self.b <= 1.0:
             raise ValueError(f"b must be in [0, 1], got {self.b}")
         for name, value in (("k1", self.k1), ("delta", self.delta), ("epsilon", self.epsilon)):
-            if value is not None and not 0.0 <= value < math.inf:
+            if value is None and name == "delta":
+                continue
+            if value is None or not 0.0 <= value < math.inf:
                 raise ValueError(f"{name} must be at least 0 and finite, got {value}")
 
     @property
@@ -164,10 +166,16 @@ class Impact:
 
 
 def weighting_to_json(weighting: Weighting) -> dict[str, Any]:
-    """Return a weighting as a record that `weighting_from_json` reads."""
-    if isinstance(weighting, BM25):
+    """Return a weighting as a record that `weighting_from_json` reads.
+
+    Raises:
+        ValueError: for a weighting of another class, which no record can describe.
+    """
+    if type(weighting) is BM25:
         return {"name": "bm25", **asdict(weighting)}
-    return {"name": "impact"}
+    if type(weighting) is Impact:
+        return {"name": "impact"}
+    raise ValueError(f"weighting must be BM25 or Impact to be saved, got {weighting!r}")
 
 
 def weighting_from_json(about: Mapping[str, Any]) -> Weighting:
