@@ -12,12 +12,13 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import json
 import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from statistics import fmean
@@ -358,14 +359,23 @@ def main() -> None:
     """Measure the grid and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", nargs="+", type=Path, help="folders of evaluation data")
-    parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the page")
+    parser.add_argument("-o", "--out", type=Path, help="folder of the page")
+    parser.add_argument("--json", action="store_true", help="print a record a cell instead")
     parser.add_argument("--limit", type=int, help="questions of a set that has more: a sample")
     parser.add_argument("--jobs", type=int, default=1, help="data sets measured at a time")
     args = parser.parse_args()
+    if (args.out is None) is not args.json:
+        parser.error("give either --out or --json")
     command = shlex.join(["python", "benchmarks/retrieval_grid.py", *sys.argv[1:]])
     with ProcessPoolExecutor(args.jobs) as pool:
         results = list(pool.map(measured, args.data, [args.limit] * len(args.data)))
     found = {data.name: result for data, result in zip(args.data, results, strict=True)}
+    if args.json:
+        for name, (values, questions, _) in found.items():
+            for cell, metrics in values.items():
+                means = {metric: round(fmean(metrics[metric]), 4) for metric in METRICS}
+                print(json.dumps({"data": name, "questions": questions, **asdict(cell), **means}))
+        return
     for name, text in (
         ("retrieval-results.md", "".join(page(found, command))),
         ("retrieval-grid.csv", grid_csv(found)),
