@@ -111,8 +111,10 @@ class Postings:
             if held and held[0] is not batch.impacts:
                 kinds = ("impacts", "counts") if held[0] else ("counts", "impacts")
                 raise ValueError(f"an index of {kinds[0]} takes only {kinds[0]}, got {kinds[1]}")
-            self._forget(batch.passages)
+            # First of all, as a reader who sees a tail waits for the lock: one who saw none while old
+            # passages leave it would miss those and their replacements.
             self._tail[batch] = None
+            self._forget(batch.passages)
             self._waiting.update(dict.fromkeys(batch.passages, batch))
 
     def delete(self, ids: Iterable[str]) -> int:

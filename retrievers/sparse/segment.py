@@ -179,8 +179,9 @@ class Batch:
         impacts = np.fromiter(vector.values(), np.float64, len(vector))
         with np.errstate(over="ignore", under="ignore"):
             stored = impacts.astype(np.float32)
-        if not (np.isfinite(stored) & (stored > 0.0)).all():
-            bad = next(t for t, v in vector.items() if not 0.0 < np.float32(v) < np.inf)
+        right = np.isfinite(stored) & (stored > 0.0)
+        if not right.all():
+            bad = list(vector)[int(right.argmin())]
             raise ValueError(
                 f"impacts must be above 0 and finite in float32, got {vector[bad]} for {bad!r} "
                 f"in passage {id_!r}"
