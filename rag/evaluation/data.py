@@ -57,7 +57,8 @@ def read_corpus(folder: Path) -> list[Passage]:
     """Return the passages of a data folder, one a line of its corpus, in its order.
 
     A passage is its own document. Its sentences are those of the line; a table without any has
-    one a row, and another text without any is split by rule.
+    one a row, and another text without any is split by rule. An object `metadata` of a line is what
+    filters look at.
 
     Raises:
         EvaluationDataError: if there is no corpus, no line in it, or a line is not in the layout.
@@ -213,7 +214,17 @@ def _passage(fields: dict[str, Any]) -> Passage:
         sentences=_sentences(fields, text, modality),
         title=_text(fields, "title", empty=True) if "title" in fields else "",
         modality=modality,
+        metadata=_metadata(fields.get("metadata", {})),
     )
+
+
+def _metadata(facts: Any) -> dict[str, str | int | float | bool]:
+    if not isinstance(facts, dict):
+        raise ValueError(f"metadata must be an object, got {facts!r:.60}")  # noqa: TRY004
+    for name, value in facts.items():
+        if not isinstance(value, (str, int, float, bool)):
+            raise ValueError(f"metadata.{name} must be text, a number or a flag, got {value!r:.60}")
+    return facts
 
 
 def _sentences(fields: dict[str, Any], text: str, modality: str) -> tuple[Span, ...]:

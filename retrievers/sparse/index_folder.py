@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import re
+import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -150,6 +151,9 @@ def _remove_leftovers(folder: Path, entries: list[dict[str, Any]]) -> None:
             continue
         # What cannot be removed now is tried again by the next save.
         if path.is_dir():
+            # Without its name first: half a segment must never be taken for a whole one.
+            if not path.name.startswith("."):
+                path = path.rename(folder / f".{path.name}.{secrets.token_hex(6)}.tmp")
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)

@@ -37,6 +37,15 @@ def test_a_line_is_one_passage_and_its_sentences_partition_the_text(tmp_path):
     assert "".join(span.of(passage.text) for span in passage.sentences) == passage.text
 
 
+def test_metadata_of_a_line_is_that_of_its_passage(tmp_path):
+    facts = {"year": 2024, "lang": "en", "draft": False, "share": 0.5}
+    assert corpus(tmp_path, metadata=facts).metadata == facts
+    assert corpus(tmp_path).metadata == {}
+    for wrong, message in (([], "metadata must be an object"), ({"a": [1]}, "metadata.a must be")):
+        with pytest.raises(EvaluationDataError, match=message):
+            corpus(tmp_path, metadata=wrong)
+
+
 def test_a_repeated_sentence_is_found_after_the_one_before(tmp_path):
     passage = corpus(tmp_path, text="Yes. No. Yes.", sentences=["Yes.", "No.", "Yes."])
     assert [span.start for span in passage.sentences] == [0, 5, 9]

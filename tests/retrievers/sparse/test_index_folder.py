@@ -29,6 +29,12 @@ OLD = {f"p{n}": [WORDS[n % 6], WORDS[n % 5]] for n in range(12)}
 NEW = {**{id_: terms for id_, terms in OLD.items() if id_ != "p3"}, "p4": ["sun"], "q": ["cat"]}
 
 
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch):
+    """What a file holds is seen without it; that it is called at all, the killed writers show."""
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)
+
+
 def index_of(passages, weighting=None):
     index = SparseIndex(weighting)
     index.add_terms(list(passages), list(passages.values()))
@@ -66,9 +72,13 @@ def test_an_opened_index_is_the_saved_one(texts, query, tmp_path_factory):
     assert (opened.ids, opened.weighting) == (index.ids, weighting)
     assert opened.statistics == index.statistics
     asked = Query(" ".join(query))
-    assert opened.scores_of(asked, index.ids).tobytes() == index.scores_of(asked, index.ids).tobytes()
+    assert (
+        opened.scores_of(asked, index.ids).tobytes() == index.scores_of(asked, index.ids).tobytes()
+    )
     assert opened.search(asked, 5) == index.search(asked, 5)
-    assert [opened.term_counts(id_) for id_ in index.ids] == [index.term_counts(i) for i in index.ids]
+    assert [opened.term_counts(id_) for id_ in index.ids] == [
+        index.term_counts(i) for i in index.ids
+    ]
 
 
 def test_an_opened_index_maps_its_postings_in_every_segment(tmp_path):
@@ -353,8 +363,14 @@ def manifest(folder, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def first(folder, name):
-    return min(folder.glob(name))
+def largest(folder, name):
+    """The path of such a name in the largest of the segments."""
+
+    def size(path):
+        home = path if path.is_dir() else path.parent
+        return sum(file.stat().st_size for file in home.iterdir())
+
+    return max(folder.glob(name), key=size)
 
 
 def cut(path, size):
@@ -371,9 +387,9 @@ def swap(folder):
 
 def older(folder):
     """The segment of another index under the name of this one's."""
-    home = first(folder, "segment-*")
+    home = largest(folder, "segment-*")
     index_of({"x": ["cat"]}).save(folder.parent / "other")
-    for path in first(folder.parent / "other", "segment-*").iterdir():
+    for path in largest(folder.parent / "other", "segment-*").iterdir():
         shutil.copy(path, home / path.name)
 
 
@@ -400,21 +416,21 @@ NO_SEGMENT, DAMAGED = "holds no readable segment", "sparse.json is damaged"
         (lambda f: manifest(f, passages=3), "holds parts of several sparse indexes"),
         (lambda f: manifest(f, total_length=3), "holds parts of several sparse indexes"),
         (swap, NO_SEGMENT),
-        (older, "holds parts of several sparse indexes|does not list rows of its segment"),
-        (lambda f: shutil.rmtree(first(f, "segment-*")), NO_SEGMENT),
-        (lambda f: first(f, "segment-*/columns.npy").unlink(), NO_SEGMENT),
-        (lambda f: cut(first(f, "segment-*/row_values.npy"), 130), NO_SEGMENT),
-        (lambda f: cut(first(f, "segment-*/ids.npy"), 0), NO_SEGMENT),
-        (lambda f: np.save(first(f, "segment-*/values.npy"), np.array([{}], object)), NO_SEGMENT),
-        (lambda f: np.save(first(f, "segment-*/starts.npy"), np.arange(3)), "do not fit each other"),
-        (lambda f: np.save(first(f, "segment-*/id_starts.npy"), np.arange(3)[::-1]), "do not fit each other"),
-        (lambda f: np.save(first(f, "segment-*/columns.npy"), np.zeros((2, 2), np.int32)), "is damaged"),
-        (lambda f: np.save(first(f, "segment-*/values.npy"), np.zeros(9, np.uint64)), "is damaged"),
-        (lambda f: first(f, "dead-*").unlink(), "is no readable list of deletions"),
-        (lambda f: cut(first(f, "dead-*"), 20), "is no readable list of deletions"),
-        (lambda f: np.save(first(f, "dead-*"), np.array([5, 3], np.int32)), "does not list rows of its segment"),
-        (lambda f: np.save(first(f, "dead-*"), np.array([3, 99], np.int32)), "does not list rows of its segment"),
-        (lambda f: np.save(first(f, "dead-*"), np.array([3])), "does not list rows of its segment"),
+        (older, "does not list rows of its segment"),
+        (lambda f: shutil.rmtree(largest(f, "segment-*")), NO_SEGMENT),
+        (lambda f: largest(f, "segment-*/columns.npy").unlink(), NO_SEGMENT),
+        (lambda f: cut(largest(f, "segment-*/row_values.npy"), 130), NO_SEGMENT),
+        (lambda f: cut(largest(f, "segment-*/ids.npy"), 0), NO_SEGMENT),
+        (lambda f: np.save(largest(f, "segment-*/values.npy"), np.array([{}], object)), NO_SEGMENT),
+        (lambda f: np.save(largest(f, "segment-*/starts.npy"), np.arange(3)), "do not fit each other"),
+        (lambda f: np.save(largest(f, "segment-*/id_starts.npy"), np.arange(3)[::-1]), "do not fit each other"),
+        (lambda f: np.save(largest(f, "segment-*/columns.npy"), np.zeros((2, 2), np.int32)), "is damaged"),
+        (lambda f: np.save(largest(f, "segment-*/values.npy"), np.zeros(9, np.uint64)), "is damaged"),
+        (lambda f: largest(f, "dead-*").unlink(), "is no readable list of deletions"),
+        (lambda f: cut(largest(f, "dead-*"), 20), "is no readable list of deletions"),
+        (lambda f: np.save(largest(f, "dead-*"), np.array([5, 3], np.int32)), "does not list rows of its segment"),
+        (lambda f: np.save(largest(f, "dead-*"), np.array([3, 99], np.int32)), "does not list rows of its segment"),
+        (lambda f: np.save(largest(f, "dead-*"), np.array([3])), "does not list rows of its segment"),
     ],
 )  # fmt: skip
 def test_damage_is_an_error_that_says_what_is_wrong(tmp_path, spoil, message):
