@@ -221,9 +221,10 @@ def _passage(fields: dict[str, Any]) -> Passage:
 def _metadata(facts: Any) -> dict[str, str | int | float | bool]:
     if not isinstance(facts, dict):
         raise ValueError(f"metadata must be an object, got {facts!r:.60}")  # noqa: TRY004
-    for name, value in facts.items():
-        if not isinstance(value, (str, int, float, bool)):
-            raise ValueError(f"metadata.{name} must be text, a number or a flag, got {value!r:.60}")
+    wrong = [name for name, one in facts.items() if not isinstance(one, (str, int, float, bool))]
+    if wrong:
+        found = facts[wrong[0]]
+        raise ValueError(f"metadata.{wrong[0]} must be text, a number or a flag, got {found!r:.60}")
     return facts
 
 
