@@ -1,5 +1,6 @@
 """Searching by an expanded query: what RM3 and Rocchio do once they have its terms."""
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -60,3 +61,11 @@ class ExpandedSearch(ABC):
             KeyError: for an unknown id.
         """
         return self.index.scores_of_terms(self.expand(query), ids)
+
+    def contents(self, hits: Sequence[Hit]) -> list[tuple[Hit, dict[str, float]]]:
+        """Return hits with their terms' counts or impacts, without those deleted meanwhile."""
+        found = []
+        for hit in hits:
+            with contextlib.suppress(KeyError):
+                found.append((hit, self.index.term_counts(hit.id)))
+        return found

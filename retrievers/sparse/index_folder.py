@@ -1,5 +1,6 @@
 """Sparse index folders: segments, deletions, and the one file that says which belong together."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -147,13 +148,17 @@ def _remove_leftovers(folder: Path, entries: list[dict[str, Any]]) -> None:
     named = {segment_folder(folder, entry["name"]) for entry in entries}
     named |= {_dead_path(folder, entry["name"], e) for entry in entries if (e := entry["dead"])}
     for path in folder.iterdir():
-        if path in named or not _OURS.fullmatch(path.name):
-            continue
-        # What cannot be removed now is tried again by the next save.
-        if path.is_dir():
-            # Without its name first: half a segment must never be taken for a whole one.
-            if not path.name.startswith("."):
-                path = path.rename(folder / f".{path.name}.{secrets.token_hex(6)}.tmp")
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        if path not in named and _OURS.fullmatch(path.name):
+            # What cannot be removed now is tried again by the next save.
+            with contextlib.suppress(OSError):
+                _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if not path.is_dir():
+        path.unlink()
+        return
+    if not path.name.startswith("."):
+        # Without its name first: half a segment must never be taken for a whole one.
+        path = path.rename(path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp"))
+    shutil.rmtree(path)

@@ -111,7 +111,7 @@ class Postings:
             if held and held[0] is not batch.impacts:
                 kinds = ("impacts", "counts") if held[0] else ("counts", "impacts")
                 raise ValueError(f"an index of {kinds[0]} takes only {kinds[0]}, got {kinds[1]}")
-            # First of all, as a reader who sees a tail waits for the lock: one who saw none while old
+            # First, as a reader who sees a tail waits for the lock: one who saw none while old
             # passages leave it would miss those and their replacements.
             self._tail[batch] = None
             self._forget(batch.passages)

@@ -73,8 +73,7 @@ class RM3(ExpandedSearch):
         """Return shares of the terms that the hits speak for; empty if there are none."""
         most = _COMMON * len(self.index)
         summed: dict[str, float] = {}
-        for hit in hits:
-            counts = self.index.term_counts(hit.id)
+        for hit, counts in self.contents(hits):
             kept = {
                 term: count
                 for term, count in counts.items()

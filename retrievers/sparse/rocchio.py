@@ -76,9 +76,10 @@ class SparseRocchio(ExpandedSearch):
         return {term: weight for term, weight in positive.items() if term in kept}
 
     def _add(self, moved: dict[str, float], hits: Sequence[Hit], weight: float) -> None:
-        for hit in hits:
-            for term, value in _unit(self.index.term_counts(hit.id)).items():
-                moved[term] = moved.get(term, 0.0) + weight * value / len(hits)
+        read = self.contents(hits)
+        for _, counts in read:
+            for term, value in _unit(counts).items():
+                moved[term] = moved.get(term, 0.0) + weight * value / len(read)
 
 
 def _unit(weights: dict[str, float]) -> dict[str, float]:

@@ -256,7 +256,7 @@ def test_a_segment_half_removed_by_a_killed_writer_is_never_taken_for_whole(tmp_
     writer.add_terms(["q"], [["cat"]])
     writer.merge()
 
-    def half(path, *, ignore_errors):
+    def half(path):
         next(path.iterdir()).unlink()
         raise KeyboardInterrupt
 
@@ -336,7 +336,7 @@ def test_what_a_reader_opened_outlives_the_next_saves(tmp_path):
     index.merge()
     index.save(tmp_path)
     assert ranking(reader) == BEFORE
-    assert reader.term_counts("p3") == {word: 1.0 for word in OLD["p3"]} or len(set(OLD["p3"])) == 1
+    assert reader.term_counts("p3") == {"cat": 2.0}
     assert ranking(SparseIndex.open(tmp_path)) == AFTER
 
 
