@@ -44,7 +44,10 @@ class RankBM25(FrozenSearch):
 
     def scores(self, terms: Sequence[str]) -> np.ndarray:
         """Return the score of every passage for a query's terms, float64 (n,)."""
-        if self._okapi is None:
-            return np.zeros(len(self.ids))
-        found: np.ndarray = self._okapi.get_scores(list(terms))
+        found = np.zeros(len(self.ids))
+        for term in terms if self._okapi is not None else ():
+            # Of a passage without the term the package makes 0 / 0 if k1 is 0, and of one without
+            # any if b is 1.
+            with np.errstate(invalid="ignore"):
+                found += np.nan_to_num(self._okapi.get_scores([term]))
         return found

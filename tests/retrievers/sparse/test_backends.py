@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rag.errors import MissingExtraError
@@ -34,7 +34,9 @@ def indexes(texts, weighting, make, **options):
     return index, make(ids, texts[::-1], **options)
 
 
-@given(texts=TEXTS, query=QUERIES, k1=st.floats(0.1, 3), b=st.floats(0, 1))
+@given(texts=TEXTS, query=QUERIES, k1=st.floats(0, 3), b=st.floats(0, 1))
+@example(texts=["", "red", "red sun sun"], query="red sun", k1=1.0, b=1.0)
+@example(texts=["", "red", "red sun sun"], query="red sun", k1=0.0, b=0.5)
 def test_rank_bm25_scores_as_okapi_to_nine_digits(texts, query, k1, b):
     pytest.importorskip("rank_bm25")
     ours, theirs = indexes(texts, BM25("okapi", k1=k1, b=b), RankBM25, k1=k1, b=b)
