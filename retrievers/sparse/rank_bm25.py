@@ -45,7 +45,9 @@ class RankBM25(FrozenSearch):
     def scores(self, terms: Sequence[str]) -> np.ndarray:
         """Return the score of every passage for a query's terms, float64 (n,)."""
         found = np.zeros(len(self.ids))
-        for term in terms if self._okapi is not None else ():
+        if self._okapi is None:
+            return found
+        for term in terms:
             # Of a passage without the term the package makes 0 / 0 if k1 is 0, and of one without
             # any if b is 1.
             with np.errstate(invalid="ignore"):

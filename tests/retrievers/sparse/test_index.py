@@ -129,6 +129,13 @@ def test_a_repeated_query_term_counts_again():
     assert index.query_weights(Query("cat cat dog")) == {"cat": 2.0, "dog": 1.0}
 
 
+def test_the_order_of_query_terms_changes_no_bit():
+    index = index_of(zipfian(300, 2))
+    weights = {f"w{n}": 1.0 / n for n in range(1, 40)}
+    turned = dict(reversed(weights.items()))
+    assert index.search_terms(weights, 999) == index.search_terms(turned, 999)
+
+
 def test_counts_of_any_size_are_kept_exactly_when_segments_merge():
     index, counts = SparseIndex(), {"a": 3, "b": 255, "c": 256, "d": 65_535, "e": 65_536}
     for id_, count in counts.items():
