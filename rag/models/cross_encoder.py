@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rag.models.checkpoint import checkpoint_fingerprint, open_checkpoint
+from rag.models.layout import check_holds, settings_shas
 from rag.models.quiet import quiet_libraries
 from rag.models.resolve import resolve_model
 
@@ -19,7 +20,7 @@ class PairScorer:
 
     Attributes:
         name: what the user called it.
-        fingerprint: hash of its weights.
+        fingerprint: hash of its weights and settings.
     """
 
     def __init__(self, model: Any, *, name: str, fingerprint: str) -> None:
@@ -64,9 +65,11 @@ def load_cross_encoder(name: str, *, download: bool = False) -> PairScorer:
         download: whether a name without `/` may be looked up on the hub.
 
     Raises:
-        ModelNotFoundError: if nothing has that name, or the folder holds no safetensors weights.
+        ModelNotFoundError: if nothing has that name, or the folder lacks safetensors weights, those
+            of the head included.
     """
     folder = resolve_model(name, packages={}, download=download)
-    fingerprint = checkpoint_fingerprint(folder)
+    fingerprint = checkpoint_fingerprint(folder, settings_shas(folder))
+    check_holds(folder, "CrossEncoder", "cross-encoder")
     model = open_checkpoint("CrossEncoder", folder)
     return PairScorer(model, name=name, fingerprint=fingerprint)

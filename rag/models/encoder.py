@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from rag.models.checkpoint import checkpoint_fingerprint, open_checkpoint
+from rag.models.layout import check_safetensors
 from rag.models.quiet import quiet_libraries
 from rag.models.resolve import ENCODERS, resolve_model
 
@@ -50,12 +51,16 @@ class SentenceEncoder:
             fingerprint: hash of its weights and prompts.
             query_prompt: put before every query.
             document_prompt: put before every passage, and every window of a long one.
+
+        Raises:
+            ValueError: if a prompt leaves no room for text in the model's window.
         """
         self._model = model
         self._name = name
         self._fingerprint = fingerprint
         self.query_prompt = query_prompt
         self.document_prompt = document_prompt
+        self._rooms = {prompt: self._room(prompt) for prompt in (query_prompt, document_prompt)}
         self._dim = int(self._vectors([""], "").shape[1])
 
     @property
@@ -122,18 +127,30 @@ class SentenceEncoder:
             )
         return np.asarray(found, np.float32)
 
-    def _windows(self, text: str, prompt: str = "") -> list[tuple[str, int]]:
-        """Return pieces of a text that fit behind the prompt, each with a weight in tokens."""
+    def _room(self, prompt: str) -> int | None:
+        """Return the most tokens that fit behind a prompt; None for a model without a window."""
         tokenizer, limit = self._model.tokenizer, self._model.max_seq_length
         if limit is None:
-            return [(text, 1)]
+            return None
         taken = len(tokenizer(prompt, add_special_tokens=False)["input_ids"]) if prompt else 0
-        room = max(1, limit - tokenizer.num_special_tokens_to_add() - taken)
-        # No token is shorter than a character, so short texts need not be counted.
-        if len(text) <= room:
+        room = int(limit) - int(tokenizer.num_special_tokens_to_add()) - taken
+        if room < 1:
+            raise ValueError(
+                f"a prompt must leave room in the window of {limit} tokens, got {prompt!r} of {taken}"
+            )
+        return room
+
+    def _windows(self, text: str, prompt: str = "") -> list[tuple[str, int]]:
+        """Return pieces of a text that fit behind the prompt, each with a weight in tokens."""
+        room = self._rooms[prompt]
+        if room is None:
+            return [(text, 1)]
+        # No token is shorter than a byte, but for a marker of the text's start that some tokenizers
+        # add, so short texts need not be counted.
+        if len(text.encode()) < room:
             return [(text, 1)]
         with quiet_libraries():
-            read = tokenizer(
+            read = self._model.tokenizer(
                 text, add_special_tokens=False, truncation=False, return_offsets_mapping=True
             )
         offsets, words = read["offset_mapping"], read.word_ids()
@@ -170,13 +187,14 @@ def load_encoder(
 
     Raises:
         ModelNotFoundError: if nothing has that name, or the folder holds no safetensors weights.
-        ValueError: for an unknown precision.
+        ValueError: for an unknown precision, or a prompt that leaves no room for text.
     """
     if precision not in get_args(Precision):
         raise ValueError(f"precision must be one of {get_args(Precision)}, got {precision!r}")
     folder = resolve_model(name, packages=ENCODERS, download=download)
-    query, document = _prompts(folder, query_prompt, document_prompt)
+    query, document = checkpoint_prompts(folder, query_prompt, document_prompt)
     fingerprint = encoder_fingerprint(folder, query_prompt=query, document_prompt=document)
+    check_safetensors(folder)
     import torch
 
     model = open_checkpoint("SentenceTransformer", folder)
@@ -201,13 +219,23 @@ def encoder_fingerprint(
     Raises:
         ModelNotFoundError: if the folder holds no `.safetensors` file.
     """
-    prompts = _prompts(folder, query_prompt, document_prompt)
+    prompts = checkpoint_prompts(folder, query_prompt, document_prompt)
     named = zip(("query_prompt", "document_prompt"), prompts, strict=True)
     return checkpoint_fingerprint(folder, {name: prompt for name, prompt in named if prompt})
 
 
-def _prompts(folder: Path, query: str | None, document: str | None) -> tuple[str, str]:
-    """Return the prompts of queries and of passages, the checkpoint's own where none is given."""
+def checkpoint_prompts(
+    folder: Path, query: str | None = None, document: str | None = None
+) -> tuple[str, str]:
+    """Return the prompts of queries and of passages, the checkpoint's own where none is given.
+
+    Its own are those named `query`, and `document` or else `passage`; without one it is empty.
+
+    Args:
+        folder: of the checkpoint.
+        query: put before queries, or None.
+        document: put before passages, or None.
+    """
     path = folder / "config_sentence_transformers.json"
     own = json.loads(path.read_bytes()).get("prompts") or {} if path.exists() else {}
     of_document = own.get("document") or own.get("passage") or ""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from rag.errors import ModelNotFoundError
 from rag.models.checkpoint import checkpoint_fingerprint, open_checkpoint
+from rag.models.encoder import checkpoint_prompts
+from rag.models.layout import check_safetensors, holds, settings_shas
 from rag.models.quiet import quiet_libraries
 from rag.models.resolve import ENCODERS, resolve_model
 
@@ -17,40 +18,59 @@ from rag.models.resolve import ENCODERS, resolve_model
 class TokenEncoder:
     """Encodes texts as unit vectors of their tokens, as late interaction compares them.
 
+    A multi-vector encoder reads both sides as it was trained to: with its prompts or markers, its
+    queries filled up with mask tokens, the passages' punctuation left out. Of an ordinary encoder
+    all tokens count, those of its prompts and its control tokens too. A text over the model's
+    window is cut there.
+
     Attributes:
         name: what the user called it.
-        fingerprint: hash of its weights.
+        fingerprint: hash of its weights and settings.
     """
 
-    def __init__(self, model: Any, *, name: str, fingerprint: str, plain: bool) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        name: str,
+        fingerprint: str,
+        prompts: tuple[str, str] | None = None,
+    ) -> None:
         """Wrap a loaded model; `load_multi_vector_encoder` loads one.
 
         Args:
-            model: a `MultiVectorEncoder`, or a `SentenceTransformer` if `plain`.
+            model: a `MultiVectorEncoder`, or with `prompts` a `SentenceTransformer`.
             name: what the user called it.
-            fingerprint: hash of its weights.
-            plain: whether it is an ordinary encoder, whose token states are taken before pooling.
+            fingerprint: hash of its weights and settings.
+            prompts: put before queries and before passages of an ordinary encoder, whose token
+                states are taken before pooling; None for a multi-vector encoder.
         """
         self._model = model
-        self._plain = plain
+        self._prompts = prompts
         self.name = name
         self.fingerprint = fingerprint
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Return the token vectors of passages, each float32 (tokens, dim) of unit length."""
-        return self._tokens(texts, "encode" if self._plain else "encode_document")
+        if self._prompts is None:
+            return self._tokens(self._model.encode_document, texts)
+        return self._tokens(self._model.encode, texts, prompt=self._prompts[1])
 
     def encode_queries(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Return the token vectors of queries, each float32 (tokens, dim) of unit length."""
-        return self._tokens(texts, "encode" if self._plain else "encode_query")
+        if self._prompts is None:
+            return self._tokens(self._model.encode_query, texts)
+        return self._tokens(self._model.encode, texts, prompt=self._prompts[0])
 
-    def _tokens(self, texts: Sequence[str], method: str) -> list[np.ndarray]:
+    def _tokens(
+        self, encode: Callable[..., Any], texts: Sequence[str], **settings: str
+    ) -> list[np.ndarray]:
         if not texts:
             return []
         clean = [text.encode("utf-8", "replace").decode() for text in texts]
         with quiet_libraries():
-            found = getattr(self._model, method)(
-                clean, output_value="token_embeddings", show_progress_bar=False
+            found = encode(
+                clean, output_value="token_embeddings", show_progress_bar=False, **settings
             )
         return [_unit(np.asarray(tokens.detach().float().cpu())) for tokens in found]
 
@@ -67,20 +87,24 @@ def load_multi_vector_encoder(name: str, *, download: bool = False) -> TokenEnco
         download: whether a name without `/` may be looked up on the hub.
 
     Raises:
-        ModelNotFoundError: if nothing has that name, or the folder holds no safetensors weights.
+        ModelNotFoundError: if nothing has that name, the folder lacks safetensors weights, or the
+            model makes no token vectors.
     """
     folder = resolve_model(name, packages=ENCODERS, download=download)
-    fingerprint = checkpoint_fingerprint(folder)
-    plain = _pools(folder)
-    model = open_checkpoint("SentenceTransformer" if plain else "MultiVectorEncoder", folder)
-    return TokenEncoder(model, name=name, fingerprint=fingerprint, plain=plain)
-
-
-def _pools(folder: Path) -> bool:
-    """Return whether a checkpoint makes one vector of a text."""
-    path = folder / "modules.json"
-    modules = json.loads(path.read_bytes()) if path.exists() else []
-    return any(str(module.get("type", "")).endswith(".Pooling") for module in modules)
+    fingerprint = checkpoint_fingerprint(folder, settings_shas(folder))
+    check_safetensors(folder)
+    if holds(folder, "MultiVectorEncoder"):
+        model = open_checkpoint("MultiVectorEncoder", folder)
+        return TokenEncoder(model, name=name, fingerprint=fingerprint)
+    model = open_checkpoint("SentenceTransformer", folder)
+    encoder = TokenEncoder(
+        model, name=name, fingerprint=fingerprint, prompts=checkpoint_prompts(folder)
+    )
+    try:
+        encoder.encode(["a"])
+    except KeyError as error:
+        raise ModelNotFoundError(f"{folder} holds an encoder without token vectors") from error
+    return encoder
 
 
 def _unit(tokens: np.ndarray) -> np.ndarray:

@@ -22,7 +22,9 @@ class Scorer(Protocol):
 class CrossEncoderReranker:
     """Reranker by a cross-encoder: slow and strong, for a few dozen passages.
 
-    A passage is read with its title. Source: Nogueira and Cho 2019, arXiv:1901.04085.
+    A passage is read with its title; of a pair over the model's window the end of the longer text
+    is not read, so passages should fit. Equal pairs are read once. Scores move with the batch by
+    the model's rounding, about 1e-6. Source: Nogueira and Cho 2019, arXiv:1901.04085.
 
     Attributes:
         model: scores pairs.
@@ -40,22 +42,25 @@ class CrossEncoderReranker:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
 
     def __call__(self, query: Query, passages: Sequence[Passage]) -> list[Passage]:
-        """Return the passages by the model's scores, best first, ties by id; a `Ranking`."""
+        """Return the passages by the model's scores, best first, ties by id; a `Ranking`.
+
+        Raises:
+            ValueError: if a score is not finite.
+        """
         return self.batch(query=[query], passages=[passages])[0]
 
     def batch(
         self, *, query: Sequence[Query], passages: Sequence[Sequence[Passage]]
     ) -> list[list[Passage]]:
         """Return each query's passages reranked; all pairs go to the model in one call."""
-        pairs = [
-            (one.text, passage.searchable)
+        asked = [
+            [(one.text, passage.searchable) for passage in found]
             for one, found in zip(query, passages, strict=True)
-            for passage in found
         ]
-        scores = self.model.scores(pairs, batch_size=self.batch_size)
-        ends = np.cumsum([len(found) for found in passages])
-        parts = np.split(scores, ends[:-1]) if len(passages) else []
+        pairs = list(dict.fromkeys(pair for of_query in asked for pair in of_query))
+        scores = self.model.scores(pairs, batch_size=self.batch_size).tolist()
+        of_pair = dict(zip(pairs, scores, strict=True))
         return [
-            reranked(found, of_query.tolist(), self.top_k)
-            for found, of_query in zip(passages, parts, strict=True)
+            reranked(found, [of_pair[pair] for pair in of_query], self.top_k)
+            for found, of_query in zip(passages, asked, strict=True)
         ]

@@ -1,6 +1,8 @@
 """Maximal marginal relevance: keep passages that are relevant and say different things."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Annotated, Protocol
 
@@ -24,17 +26,17 @@ class MMR:
     """Reranker that weighs relevance to the query against likeness to what was taken before.
 
     Passages come in the order in which they are taken, and score what they were taken for:
-    `w * cos(query, p) - (1 - w) * nearest`, made to fall where it would rise. Source: Carbonell and
-    Goldstein 1998, doi:10.1145/290941.291025.
+    `w * cos(query, p) - (1 - w) * nearest`, lowered where that would rise. Ties go to the lower id.
+    Source: Carbonell and Goldstein 1998, doi:10.1145/290941.291025.
 
     Attributes:
-        stored: gives the passages' vectors.
+        stored: gives the passages' vectors, by its method `vectors` or called with ids.
         encoder: made them; encodes the query, and passages that have no stored vector.
         top_k: passages to keep, at least 1; what is left goes to the tail in its old order.
         relevance_weight: w, in [0, 1]; 1 ranks by similarity alone.
     """
 
-    stored: StoredVectors
+    stored: StoredVectors | Callable[[Sequence[str]], np.ndarray]
     encoder: Encoder
     top_k: Annotated[int, Bounds(low=1)] = 3
     relevance_weight: Annotated[float, Bounds(low=0, high=1)] = 0.5
@@ -53,30 +55,50 @@ class MMR:
         self, *, query: Sequence[Query], passages: Sequence[Sequence[Passage]]
     ) -> list[list[Passage]]:
         """Return each query's passages; all queries are encoded in one call."""
+        if len(query) != len(passages):
+            raise ValueError(
+                f"query and passages must be as long, got {len(query)} and {len(passages)}"
+            )
+        vectors = self._vectors({passage.id: passage for found in passages for passage in found})
         asked = self.encoder.encode_queries([one.text for one in query])
-        return [self._taken(vector, found) for vector, found in zip(asked, passages, strict=True)]
+        return [
+            self._taken(vector, found, vectors)
+            for vector, found in zip(asked, passages, strict=True)
+        ]
 
-    def _taken(self, query: np.ndarray, passages: Sequence[Passage]) -> Ranking:
+    def _taken(
+        self, query: np.ndarray, passages: Sequence[Passage], vectors: dict[str, np.ndarray]
+    ) -> Ranking:
         # In the order of ids, so that ties go by id.
         by_id = sorted(passages, key=lambda passage: passage.id)
         if not by_id:
             return Ranking((), Ranking.of(passages).tail)
-        vectors = self._vectors(by_id)
-        rows, gains = mmr_order(query, vectors, self.top_k, self.relevance_weight)
-        scores = np.minimum.accumulate(gains)
-        found = [
-            replace(by_id[row], score=float(score)) for row, score in zip(rows, scores, strict=True)
-        ]
+        stacked = np.stack([vectors[passage.id] for passage in by_id])
+        rows, gains = mmr_order(query, stacked, self.top_k, self.relevance_weight)
+        found: list[Passage] = []
+        for row, gain in zip(rows, gains.tolist(), strict=True):
+            found.append(replace(by_id[row], score=_below(found, gain, by_id[row].id)))
         taken = {passage.id for passage in found}
         rest = [hit.id for hit in Ranking.of(passages).hits if hit.id not in taken]
-        last = float(scores[-1])
+        last = found[-1].score or 0.0
         return Ranking(found, [Hit(id_, last - rank) for rank, id_ in enumerate(rest, 1)])
 
-    def _vectors(self, passages: Sequence[Passage]) -> np.ndarray:
+    def _vectors(self, passages: dict[str, Passage]) -> dict[str, np.ndarray]:
+        """Return a vector for each id: the stored one, or that of the text where there is none."""
+        ids = list(passages)
+        stored = self.stored.vectors if hasattr(self.stored, "vectors") else self.stored
+        if not ids:
+            return {}
         try:
-            return self.stored.vectors([passage.id for passage in passages])
+            return dict(zip(ids, stored(ids), strict=True))
         except KeyError:
-            return self.encoder.encode([passage.searchable for passage in passages])
+            vectors: dict[str, np.ndarray] = {}
+            for id_ in ids:
+                with suppress(KeyError):
+                    (vectors[id_],) = stored([id_])
+            missing = [id_ for id_ in ids if id_ not in vectors]
+            encoded = self.encoder.encode([passages[id_].searchable for id_ in missing])
+            return vectors | dict(zip(missing, encoded, strict=True))
 
 
 def mmr_order(
@@ -103,7 +125,7 @@ def mmr_order(
             f"{passages.shape}"
         )
     unit = _unit(passages)
-    relevance = unit @ _unit(query[None])[0]  # (n,)
+    relevance = _products(unit, _unit(query[None])[0])  # (n,)
     gains = relevance_weight * relevance
     score, nearest = relevance.copy(), np.full(len(unit), -np.inf)
     rows: list[int] = []
@@ -112,10 +134,27 @@ def mmr_order(
         best = int(score.argmax())
         worth.append(float(gains[best] if not rows else score[best]))
         rows.append(best)
-        np.maximum(nearest, unit @ unit[best], out=nearest)
+        np.maximum(nearest, _products(unit, unit[best]), out=nearest)
         score = gains - (1.0 - relevance_weight) * nearest
         score[rows] = -np.inf
     return rows, np.array(worth)
+
+
+def _below(taken: Sequence[Passage], gain: float, id_: str) -> float:
+    """Return a gain, lowered to what keeps a ranking in order: scores fall, ties go by id."""
+    if not taken or taken[-1].score is None:
+        return gain
+    last = taken[-1].score
+    return min(gain, last if id_ > taken[-1].id else math.nextafter(last, -math.inf))
+
+
+def _products(rows: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """Return inner products that are the same, bit for bit, for equal rows.
+
+    A matrix product sums some rows in another order than others, which would break ties.
+    """
+    found: np.ndarray = np.einsum("nd,d->n", rows, vector)
+    return found
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

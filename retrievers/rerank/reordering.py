@@ -1,5 +1,6 @@
 """Reordering: what every reranker does with the scores it gives."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,7 +18,13 @@ def reranked(passages: Sequence[Passage], scores: Sequence[float], top_k: int | 
         passages: unique by id; a `Ranking`'s tail is kept.
         scores: one a passage, finite.
         top_k: passages to keep; None keeps all.
+
+    Raises:
+        ValueError: if a score is not finite.
     """
+    for passage, score in zip(passages, scores, strict=True):
+        if not math.isfinite(score):
+            raise ValueError(f"scores must be finite, got {score} for {passage.id!r}")
     order = sorted(range(len(passages)), key=lambda row: (-scores[row], passages[row].id))
     found = [replace(passages[row], score=float(scores[row])) for row in order]
     kept = len(found) if top_k is None else top_k

@@ -236,6 +236,23 @@ def test_a_view_weighs_the_same_passages_otherwise():
     assert counts == [Hit("p001", 2.0), Hit("p9", 1.0)]
 
 
+@given(
+    vectors=st.lists(
+        st.dictionaries(st.sampled_from(WORDS), st.floats(0.125, 9, width=32), max_size=6),
+        min_size=1,
+        max_size=8,
+    ),
+    query=st.dictionaries(st.sampled_from(WORDS), st.floats(-3, 9), min_size=1, max_size=6),
+)
+def test_impacts_score_by_the_dot_product(vectors, query):
+    ids = [f"p{row}" for row in range(len(vectors))]
+    index = SparseIndex(Impact())
+    index.add_vectors(ids, vectors)
+    expected = [sum(w * v.get(t, 0.0) for t, w in query.items()) for v in vectors]
+    found = index.scores_of_terms(query, ids)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
 def test_impacts_by_hand_in_single_precision():
     index = SparseIndex(Impact())
     index.add_vectors(["a", "b"], [{"cat": 1.5, "dog": 0.1}, {"dog": 2.0}])

@@ -65,6 +65,37 @@ def rm3(passages, query, hits, count, original_weight):
     }
 
 
+def test_is_worked_by_hand():
+    index = index_of(passages_of([["cat", "cat", "milk"], ["cat", "milk", "bowl"], ["dog"]]))
+    a, b = (hit.score for hit in index.search(Query("cat"), 10))
+    # Shares inside each passage, weighed by its score, then made to add up to 1.
+    model = {"cat": a * 2 / 3 + b / 3, "milk": a / 3 + b / 3, "bowl": b / 3}
+    expected = {term: 0.5 * weight / (a + b) for term, weight in model.items()}
+    expected["cat"] += 0.5
+    search = RM3(index)
+    assert search.expand(Query("cat")) == pytest.approx(expected)
+    hits = search.search(Query("cat"), 9)
+    assert search.scores_of(Query("cat"), [hit.id for hit in hits]) == pytest.approx(
+        [hit.score for hit in hits]
+    )
+    queries = [Query("cat"), Query("dog"), Query("zebra")]
+    assert search.search_batch(queries, 4) == [search.search(query, 4) for query in queries]
+    assert search.ids == index.ids
+    with pytest.raises(KeyError, match="nobody"):
+        search.scores_of(Query("cat"), ["nobody"])
+
+
+def test_finds_what_shares_no_term_with_the_query():
+    index = index_of(passages_of([["cat", "milk"], ["milk"]]))
+    assert [hit.id for hit in RM3(index).search(Query("cat"), 9)] == ["p00", "p01"]
+
+
+def test_adds_no_short_long_or_odd_term():
+    odd = ["\u00e91", "a.b", "y", "x" * 21, "fine", "x" * 20]
+    index = index_of(passages_of([["cat", *odd]]))
+    assert set(RM3(index).expand(Query("cat"))) == {"cat", "fine", "x" * 20}
+
+
 @given(texts=TEXTS, query=QUERIES, options=st.fixed_dictionaries(OPTIONS))
 def test_is_its_definition(texts, query, options):
     passages = passages_of(texts)
@@ -157,3 +188,9 @@ def test_rejects_no_results():
 def test_rejects_weights_by_name(weight):
     with pytest.raises(ValueError, match=r"original_weight must be in \[0, 1\], got"):
         RM3(SparseIndex(), original_weight=weight)
+
+
+@pytest.mark.parametrize("name", ["feedback_passages", "feedback_terms"])
+def test_rejects_counts_by_name(name):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+        RM3(SparseIndex(), **{name: 0})

@@ -88,6 +88,17 @@ def test_by_hand_with_the_worst_passages():
     )
 
 
+def test_keeps_the_protocol():
+    index = index_of([["cat", "milk"], ["cat", "cat"], ["milk"], ["dog"]])
+    search, queries = SparseRocchio(index), [Query("cat"), Query("dog"), Query("zebra")]
+    assert search.search_batch(queries, 4) == [search.search(query, 4) for query in queries]
+    hits = search.search(Query("cat"), 9)
+    scores = search.scores_of(Query("cat"), [hit.id for hit in hits])
+    assert scores == pytest.approx([hit.score for hit in hits])
+    assert search.ids == index.ids
+    assert SparseRocchio(index.with_weighting(Impact())).expand_terms({"dog": 2.0}) == {"dog": 1.75}
+
+
 def test_no_passage_is_both_best_and_worst():
     index = index_of([["cat", "milk"], ["cat"]])
     plain = SparseRocchio(index, passages=2).expand(Query("cat"))
@@ -131,6 +142,10 @@ def test_a_passage_deleted_between_the_two_rounds_gives_no_feedback(monkeypatch)
     ("options", "message"),
     [
         ({"gamma": float("inf")}, "gamma must be at least 0 and finite, got inf"),
+        ({"alpha": -1.0}, "alpha must be at least 0 and finite, got -1.0"),
+        ({"beta": float("nan")}, "beta must be at least 0 and finite, got nan"),
+        ({"passages": 0}, "passages must be at least 1, got 0"),
+        ({"bottom": -1}, "bottom must be at least 0, got -1"),
         ({"terms": 0}, "terms must be at least 1, got 0"),
     ],
 )

@@ -69,6 +69,37 @@ def test_okapi_is_its_formula_with_any_parameters(texts, query, k1, b, epsilon):
     )  # fmt: skip
 
 
+def literal(variant, f, n, total, length, mean, k1, b, delta):
+    """One term's score by the table of formulas."""
+    norm = 1 - b + b * length / mean
+    c, bound = f / norm, k1 * norm
+    return {
+        "robertson": lambda: math.log(max(1, (total - n + 0.5) / (n + 0.5))) * f / (f + bound),
+        "lucene": lambda: math.log(1 + (total - n + 0.5) / (n + 0.5)) * f / (f + bound),
+        "atire": lambda: math.log(total / n) * f * (k1 + 1) / (f + bound),
+        "l": lambda: math.log((total + 1) / (n + 0.5)) * (k1 + 1) * (c + delta) / (k1 + c + delta),
+        "plus": lambda: math.log((total + 1) / n) * (f * (k1 + 1) / (f + bound) + delta),
+    }[variant]()
+
+
+@pytest.mark.parametrize("variant", ["robertson", "lucene", "atire", "l", "plus"])
+@given(texts=TEXTS, query=QUERIES)
+def test_each_other_variant_is_its_formula(variant, texts, query):
+    k1, b, delta = 1.2, 0.6, 0.7
+    mean = sum(map(len, texts)) / len(texts) if texts else 0.0
+    found = scores(index_of(texts, BM25(variant, k1=k1, b=b, delta=delta)), query)
+    for text, score in zip(texts, found, strict=True):
+        expected = sum(
+            literal(
+                variant, text.count(t), sum(t in other for other in texts), len(texts),
+                len(text), mean, k1, b, delta,
+            )
+            for t in query
+            if t in text
+        )  # fmt: skip
+        assert score == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
 @pytest.mark.parametrize("passages", [1, 2, 3])
 def test_okapi_matches_rank_bm25_in_every_corpus_of_up_to_three_passages(passages):
     """Where the mean idf itself falls below 0, so that matching passages score below 0."""
@@ -214,6 +245,9 @@ def test_a_weighting_that_no_record_can_describe_is_refused():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"k1": -1.0}, "k1 must be at least 0 and finite, got -1.0"),
+        ({"b": 1.5}, r"b must be in \[0, 1\], got 1.5"),
+        ({"delta": -0.1}, "delta must be at least 0 and finite, got -0.1"),
         ({"k1": math.inf}, "k1 must be at least 0 and finite, got inf"),
         ({"b": math.nan}, r"b must be in \[0, 1\], got nan"),
         ({"epsilon": math.nan}, "epsilon must be at least 0 and finite, got nan"),
