@@ -136,7 +136,8 @@ class SentenceEncoder:
         room = int(limit) - int(tokenizer.num_special_tokens_to_add()) - taken
         if room < 1:
             raise ValueError(
-                f"a prompt must leave room in the window of {limit} tokens, got {prompt!r} of {taken}"
+                f"a prompt must leave room in the window of {limit} tokens, got {prompt!r} of "
+                f"{taken}"
             )
         return room
 

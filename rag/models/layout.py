@@ -26,7 +26,7 @@ def holds(folder: Path, kind: Kind) -> bool:
     """Return whether a checkpoint has all weights of a model of that kind.
 
     The library loads any folder as any kind, and draws at random what is missing: a head of a
-    cross-encoder, a projection of a multi-vector encoder. Such a model gives other scores each time.
+    cross-encoder, a projection of a multi-vector encoder. Such a model scores otherwise each time.
 
     Args:
         folder: of the checkpoint.
@@ -76,7 +76,8 @@ def check_safetensors(folder: Path) -> None:
     for path in sorted(folder.rglob("pytorch_model*.bin")):
         if not any(path.parent.glob("*.safetensors")):
             raise ModelNotFoundError(
-                f"{path} is a pickle, which may run code: {path.parent} holds no .safetensors weights"
+                f"{path} is a pickle, which may run code: {path.parent} holds no .safetensors "
+                "weights"
             )
 
 

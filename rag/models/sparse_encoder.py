@@ -83,8 +83,8 @@ class SparseTextEncoder:
     def _named(self, row: Any) -> dict[str, float]:
         """Return a sparse tensor, (vocabulary,), as weights by term.
 
-        The terms are the vocabulary's tokens. Other places, as padding of the vocabulary or a sparse
-        autoencoder has them, are named by their number.
+        The terms are the vocabulary's tokens. Other places, as padding of the vocabulary or a
+        sparse autoencoder has them, are named by their number.
         """
         if self._terms is None:
             self._terms = self._names(len(row))

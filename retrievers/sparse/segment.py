@@ -1,7 +1,7 @@
 """Segments: immutable postings of some passages, by term and by passage, in arrays."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -165,8 +165,13 @@ class Batch:
         self.passages: dict[str, tuple[bytes, bytes]] = {}  # id: numbers int32, impacts float32
 
     def add_terms(self, id_: str, terms: Sequence[str]) -> None:
-        """Take a passage as the list of its terms."""
+        """Take a passage as the list of its terms.
+
+        Raises:
+            TypeError: if an id or a term is not text.
+        """
         known = self.terms
+        _check_text(id_, terms)
         numbers = [known.setdefault(term, len(known)) for term in terms]
         self.passages[id_] = (np.array(numbers, np.int32).tobytes(), b"")
 
@@ -174,8 +179,10 @@ class Batch:
         """Take a passage as its terms with their impacts.
 
         Raises:
+            TypeError: if an id or a term is not text.
             ValueError: if an impact is not above 0 and finite in float32.
         """
+        _check_text(id_, vector)
         impacts = np.fromiter(vector.values(), np.float64, len(vector))
         with np.errstate(over="ignore", under="ignore"):
             stored = impacts.astype(np.float32)
@@ -189,6 +196,14 @@ class Batch:
         known = self.terms
         numbers = [known.setdefault(term, len(known)) for term in vector]
         self.passages[id_] = (np.array(numbers, np.int32).tobytes(), stored.tobytes())
+
+
+def _check_text(id_: object, terms: Iterable[object]) -> None:
+    """Refuse what could not be sorted later, when the batch is part of the index already."""
+    if not isinstance(id_, str):
+        raise TypeError(f"ids must be text, got {id_!r}")
+    if isinstance(terms, str) or not all(isinstance(term, str) for term in terms):
+        raise TypeError(f"terms must be a list of texts, got {terms!r} for passage {id_!r}")
 
 
 def build_segment(batches: Sequence[Batch]) -> Segment:

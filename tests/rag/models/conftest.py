@@ -65,3 +65,57 @@ def colbert(bert, tmp_path_factory):
     folder = tmp_path_factory.mktemp("colbert")
     MultiVectorEncoder(str(bert("BertModel"))).save_pretrained(str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def inference_free(bert, tmp_path_factory):
+    """A sparse encoder whose queries are looked up in a table and whose passages are read."""
+    import torch
+    from sentence_transformers import SparseEncoder
+    from sentence_transformers.base.modules.router import Router
+    from sentence_transformers.base.modules.transformer import Transformer
+    from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding, SpladePooling
+
+    body = Transformer(str(bert("BertForMaskedLM")), transformer_task="fill-mask")
+    weights = torch.arange(1.0, 1.0 + len(body.tokenizer.get_vocab()))
+    router = Router.for_query_document(
+        query_modules=[SparseStaticEmbedding(body.tokenizer, weights, frozen=True)],
+        document_modules=[body, SpladePooling()],
+    )
+    folder = tmp_path_factory.mktemp("inference-free")
+    SparseEncoder(modules=[router]).save_pretrained(str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained_colbert(bert, tmp_path_factory):
+    """A multi-vector encoder with all that ColBERT does: markers, mask tokens, words left out."""
+    from sentence_transformers import MultiVectorEncoder
+    from sentence_transformers.base.modules import Dense, Normalize, Transformer
+    from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+
+    body = Transformer(
+        str(bert("BertModel")),
+        document_length=12,
+        query_expansion={"strategy": "fixed", "attend": False, "length": 8},
+    )
+    modules = [
+        body,
+        Dense(16, 6, bias=False, module_input_name="token_embeddings"),
+        MultiVectorMask(skiplist_words=["the", "on"]),
+        Normalize(module_input_name="token_embeddings"),
+    ]
+    folder = tmp_path_factory.mktemp("trained-colbert")
+    prompts = {"query": "[Q] ", "document": "[D] "}
+    MultiVectorEncoder(modules=modules, prompts=prompts).save_pretrained(str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def plain(bert, tmp_path_factory):
+    """An ordinary encoder: a transformer and mean pooling."""
+    from sentence_transformers import SentenceTransformer
+
+    folder = tmp_path_factory.mktemp("plain")
+    SentenceTransformer(str(bert("BertModel"))).save_pretrained(str(folder))
+    return folder

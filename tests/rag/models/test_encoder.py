@@ -10,7 +10,7 @@ import pytest
 
 from rag.errors import ModelNotFoundError
 from rag.models import ENCODERS, load_encoder, resolve_model
-from rag.models.encoder import encoder_fingerprint
+from rag.models.encoder import SentenceEncoder, encoder_fingerprint
 from rag.protocols import Encoder
 
 WORDS = "red green blue cat dog runs sleeps the a on".split()  # noqa: SIM905
@@ -201,6 +201,28 @@ def test_every_window_of_a_long_passage_has_the_prompt_and_fits(folder):
     windows = prompted._windows("dog runs " * 20, "the red cat ")
     assert max(tokens for _, tokens in windows) <= WINDOW - 2 - 3
     assert "".join("".join(w.split()) for w, _ in windows) == "dogruns" * 20
+
+
+def test_a_prompt_that_fills_the_window_is_refused(folder):
+    load_encoder(str(folder), document_prompt="red " * (WINDOW - 3))
+    for side in ("query_prompt", "document_prompt"):
+        with pytest.raises(ValueError, match=r"must leave room in .* window of 12 tokens, got"):
+            load_encoder(str(folder), **{side: "red " * (WINDOW - 2)})
+
+
+def test_a_short_text_of_many_tokens_is_cut_too(tiny_tokenizer):
+    class Model:
+        tokenizer = tiny_tokenizer
+        max_seq_length = WINDOW
+
+        def encode(self, texts, **_):
+            return np.ones((len(texts), 2), np.float32)
+
+    encoder = SentenceEncoder(Model(), name="bytes", fingerprint="")
+    # Four bytes, so four tokens each.
+    windows = encoder._windows("🐈🐕🐎🐄")
+    assert len(windows) > 1
+    assert all(tokens <= WINDOW for _, tokens in windows)
 
 
 def test_prompts_are_part_of_the_fingerprint_and_none_leaves_it_as_it_was(encoder, folder):

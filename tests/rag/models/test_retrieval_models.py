@@ -62,6 +62,43 @@ def test_learned_retrieval_ranks_by_the_models_dot_product(splade):
     assert search.ids == tuple(ids)
 
 
+def test_an_inference_free_encoder_looks_its_queries_up(inference_free):
+    encoder = load_sparse_encoder(str(inference_free))
+    vocabulary, rows = library_vectors(inference_free, TEXTS, "encode_document")
+    assert encoder.encode_queries(["red cat red", "nonesuch ", ""]) == [
+        {term: vocabulary[term] + 1.0 for term in ("red", "cat")},
+        {"[UNK]": vocabulary["[UNK]"] + 1.0},
+        {},
+    ]
+    ids = [f"p{row}" for row in range(len(TEXTS))]
+    search = LearnedSparse.build(ids, TEXTS, encoder)
+    _, asked = library_vectors(inference_free, ["cat on the dog"], "encode_query")
+    np.testing.assert_allclose(
+        search.scores_of(Query("cat on the dog"), ids), rows @ asked[0], rtol=1e-5
+    )
+
+
+def test_weights_do_not_depend_on_the_order_of_the_texts(splade):
+    encoder = load_sparse_encoder(str(splade))
+    texts = [" ".join(["dog", "red", "cat"][: 1 + row % 3]) * (1 + row % 2) for row in range(70)]
+    found = encoder.encode(texts)
+    for row in (0, 1, 2, 33, 69):
+        assert found[row] == pytest.approx(encoder.encode([texts[row]])[0], abs=1e-5)
+
+
+def test_places_without_a_token_are_named_by_their_number(bert, tmp_path):
+    folder = shutil.copytree(bert("BertForMaskedLM"), tmp_path / "padded")
+    vocabulary = (folder / "vocab.txt").read_text().split()
+    import transformers
+
+    (folder / "vocab.txt").write_text("\n".join(vocabulary[:-2]))
+    (folder / "tokenizer.json").unlink()
+    transformers.BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    (found,) = load_sparse_encoder(str(folder)).encode(["red cat dog"])
+    assert set(found) <= {*vocabulary[:-2], "#15", "#16"}
+    assert set(found) & {"#15", "#16"}
+
+
 def test_the_heaviest_terms_are_kept(splade):
     few, every = (
         load_sparse_encoder(str(splade), max_active_dims=3),
@@ -130,16 +167,55 @@ def test_late_interaction_is_the_librarys(colbert):
         np.testing.assert_allclose(np.linalg.norm(tokens, axis=1), 1.0, atol=1e-5)
 
 
-def test_an_ordinary_encoder_gives_its_tokens_too(bert, tmp_path):
-    from sentence_transformers import SentenceTransformer
+def test_markers_mask_tokens_and_words_left_out_are_as_in_the_library(trained_colbert):
+    from sentence_transformers import MultiVectorEncoder
 
-    folder = tmp_path / "plain"
-    SentenceTransformer(str(bert("BertModel"))).save_pretrained(str(folder))
-    encoder = load_multi_vector_encoder(str(folder))
+    encoder = load_multi_vector_encoder(str(trained_colbert))
+    model = MultiVectorEncoder(str(trained_colbert))
+    asked = encoder.encode_queries(["red cat", "dog"])
+    assert [tokens.shape for tokens in asked] == [(8, 6), (8, 6)], "filled up to 8 tokens"
+    read = encoder.encode(["red cat", "the red cat on the", "dog " * 40])
+    assert read[1].shape == read[0].shape, "`the` and `on` are left out"
+    assert len(read[2]) == 12, "a long passage is cut at the window"
+    np.testing.assert_allclose(
+        [[maxsim(query, passage) for passage in read] for query in asked],
+        model.similarity(
+            model.encode_query(["red cat", "dog"]),
+            model.encode_document(["red cat", "the red cat on the", "dog " * 40]),
+        ).numpy(),
+        atol=1e-5,
+    )
+
+
+def test_an_ordinary_encoder_gives_its_tokens_too(plain):
+    encoder = load_multi_vector_encoder(str(plain))
     (tokens,) = encoder.encode(["red cat"])
     assert tokens.shape == (4, 16)  # [CLS] red cat [SEP]
     np.testing.assert_allclose(np.linalg.norm(tokens, axis=1), 1.0, atol=1e-5)
-    assert encoder.encode([]) == []
+    assert encoder.encode([]) == encoder.encode_queries([]) == []
+
+
+def test_an_ordinary_encoder_reads_each_side_behind_its_prompt(plain, tmp_path):
+    copy = shutil.copytree(plain, tmp_path / "copy")
+    about = {"prompts": {"query": "red ", "passage": "the "}, "default_prompt_name": "query"}
+    (copy / "config_sentence_transformers.json").write_text(json.dumps(about))
+    prompted, bare = load_multi_vector_encoder(str(copy)), load_multi_vector_encoder(str(plain))
+    (asked,), (read,) = prompted.encode_queries(["cat"]), prompted.encode(["cat"])
+    np.testing.assert_allclose(asked, bare.encode(["red cat"])[0], atol=1e-5)
+    np.testing.assert_allclose(read, bare.encode(["the cat"])[0], atol=1e-5)
+
+
+def test_an_encoder_without_token_states_is_refused(splade, tmp_path):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from transformers import AutoTokenizer
+
+    table = StaticEmbedding(
+        AutoTokenizer.from_pretrained(splade).backend_tokenizer, embedding_dim=4
+    )
+    SentenceTransformer(modules=[table]).save_pretrained(str(tmp_path))
+    with pytest.raises(ModelNotFoundError, match="holds an encoder without token vectors"):
+        load_multi_vector_encoder(str(tmp_path))
 
 
 @pytest.mark.parametrize("load", LOADERS)

@@ -59,6 +59,16 @@ class Overlap:
         return np.array([len(set(a.split()) & set(b.split())) for a, b in pairs], float)
 
 
+class Constant:
+    """Scores every pair alike."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def scores(self, pairs, *, batch_size=32):
+        return np.full(len(pairs), self.value)
+
+
 class NoVectors:
     def vectors(self, ids):
         raise KeyError(ids[0])
@@ -123,11 +133,11 @@ def test_more_than_there_are_is_all(make):
         make(top_k=0)
 
 
-def test_a_cross_encoder_reads_all_pairs_in_one_call():
+def test_a_cross_encoder_reads_all_pairs_in_one_call_and_equal_ones_once():
     scorer = Overlap()
     reranker = CrossEncoderReranker(scorer, batch_size=7)
-    reranker.batch(query=[QUERY, QUERY], passages=[PASSAGES, PASSAGES[:1]])
-    assert scorer.calls == [(5, 7)]
+    reranker.batch(query=[QUERY, QUERY, Query("sea")], passages=[PASSAGES, PASSAGES[:1], PASSAGES])
+    assert scorer.calls == [(6, 7)], "three different texts for each of two questions"
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         CrossEncoderReranker(scorer, batch_size=0)
 
@@ -139,6 +149,18 @@ def test_maxsim_by_hand():
     assert maxsim(query, np.zeros((0, 2))) == 0.0
     with pytest.raises(ValueError, match=r"got \(2, 2\) and \(2, 3\)"):
         maxsim(query, np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_no_number_is_refused(value):
+    with pytest.raises(ValueError, match=r"scores must be finite, got .* for 'c'"):
+        CrossEncoderReranker(Constant(value))(QUERY, PASSAGES)
+
+
+def test_a_batch_of_another_length_is_refused():
+    for make in ALL:
+        with pytest.raises(ValueError, match=r"as long|longer|shorter"):
+            make().batch(query=[QUERY], passages=[])
 
 
 def test_mmr_passes_over_a_near_copy():
@@ -195,6 +217,50 @@ def test_mmr_takes_zero_vectors_and_nothing_without_harm():
     assert mmr_order(np.array([1.0]), np.zeros((0, 1)), 3, 0.5)[0] == []
     with pytest.raises(ValueError, match=r"got \(4,\) and \(3, 8\)"):
         mmr_order(np.zeros(4), np.zeros((3, 8)), 2, 0.5)
+
+
+@given(
+    n=st.integers(2, 40),
+    dim=st.sampled_from([8, 26, 384, 385]),
+    w=st.floats(0, 1),
+    seed=st.integers(0, 99),
+)
+def test_copies_tie_exactly_and_the_lower_row_wins(n, dim, w, seed):
+    rng = np.random.default_rng(seed)
+    one, query = rng.normal(size=(2, dim))
+    rows, _ = mmr_order(query, np.tile(one, (n, 1)), n, w)
+    assert rows == list(range(n))
+
+
+@given(seed=st.integers(0, 500), w=st.floats(0, 1), k=st.integers(1, 9))
+def test_mmr_scores_never_rise_and_tie_by_id(seed, w, k):
+    # Few different vectors, some opposite: gains tie, and would rise where the nearest is far.
+    rng = np.random.default_rng(seed)
+    choices = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.6, -0.8]])
+    rows = choices[rng.integers(0, 4, 8)]
+    ids = [str(id_) for id_ in rng.permutation(8)]
+    vectors = dict(zip(ids, rows, strict=True))
+
+    class Asks(LetterEncoder):
+        def encode_queries(self, texts):
+            return np.array([[0.8, 0.6]] * len(texts))
+
+    reranker = MMR(lambda ids: np.array([vectors[i] for i in ids]), Asks(), k, w)
+    hits = reranker(QUERY, [passage(id_, "x") for id_ in ids]).hits
+    assert hits == sorted(hits, key=lambda hit: (-hit.score, hit.id))
+    assert sorted(hit.id for hit in hits) == sorted(ids)
+
+
+def test_mmr_encodes_only_the_passages_that_have_no_vector_once_and_together():
+    encoder = LetterEncoder()
+    known = {p.id: LetterEncoder().encode([p.searchable])[0] for p in PASSAGES if p.id in "bd"}
+
+    def stored(ids):
+        return np.array([known[id_] for id_ in ids])
+
+    found = MMR(stored, encoder).batch(query=[QUERY, QUERY], passages=[PASSAGES, PASSAGES[:3]])
+    assert encoder.calls == [["t\nblue dog", "t\nred cat"], ["red cat", "red cat"]]
+    assert found == mmr().batch(query=[QUERY, QUERY], passages=[PASSAGES, PASSAGES[:3]])
 
 
 def test_mmr_reads_stored_vectors_and_encodes_only_where_there_are_none():

@@ -380,3 +380,22 @@ def test_an_unknown_id_is_an_error_even_of_a_query_without_known_terms():
     for id_ in ("p000", "nobody"):
         with pytest.raises(KeyError, match=id_):
             index.scores_of(Query("unseen"), [id_])
+
+
+@pytest.mark.parametrize(
+    ("ids", "texts_terms", "message"),
+    [
+        ([1], [["cat"]], "ids must be text, got 1"),
+        (
+            ["a"],
+            [["cat", None]],
+            r"terms must be a list of texts, got \['cat', None\] for passage 'a'",
+        ),
+        (["a"], ["cat"], "terms must be a list of texts, got 'cat' for passage 'a'"),
+    ],
+)
+def test_what_is_no_text_is_refused_before_it_harms_the_index(ids, texts_terms, message):
+    index = index_of([["cat"]])
+    with pytest.raises(TypeError, match=message):
+        index.add_terms(["b", *ids], [["cat"], *texts_terms])
+    assert index.ids == ("p000",)

@@ -1,15 +1,19 @@
 """Rocchio over terms: its definition read literally, over counts and impacts, and its edges."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rag.records import Query
+from retrievers.sparse import rocchio
 from retrievers.sparse.index import SparseIndex
-from retrievers.sparse.rocchio import SparseRocchio
 from retrievers.sparse.weighting import Impact
 
+# Every word of so few passages is common.
+SparseRocchio = partial(rocchio.SparseRocchio, common=1.0)
 WORDS = [f"w{n}" for n in range(9)]
 TEXTS = st.lists(st.lists(st.sampled_from(WORDS), max_size=7), min_size=1, max_size=12)
 QUERIES = st.lists(st.sampled_from([*WORDS, "unseen"]), min_size=1, max_size=4)
@@ -154,3 +158,16 @@ def test_rejects_options_by_name(options, message):
         SparseRocchio(SparseIndex(), **options)
     with pytest.raises(ValueError, match="top_k must be at least 1, got 0"):
         SparseRocchio(SparseIndex()).search(Query("cat"), 0)
+
+
+def test_adds_only_terms_that_few_passages_hold():
+    texts = [
+        ["cat", "usual", "usual", "milk", "x"],
+        ["cat", "usual"],
+        *[["usual", f"w{n}"] for n in range(18)],
+    ]
+    search = rocchio.SparseRocchio(index_of(texts), beta=0.5, passages=2)
+    half = 0.5**0.5
+    assert search.expand(Query("cat usual")) == pytest.approx(
+        {"cat": half + 0.5 * (half + 1.0) / 2, "usual": half, "milk": 0.5 * half / 2}
+    )
