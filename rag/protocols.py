@@ -72,8 +72,15 @@ class SparseSearch(Protocol):
     ) -> list[list[Hit]]:
         """Return what `search` returns for each query."""
 
-    def scores_of(self, query: Query, ids: Sequence[str]) -> np.ndarray:
+    def scores_of(
+        self, query: Query, ids: Sequence[str], *, within: frozenset[str] | None = None
+    ) -> np.ndarray:
         """Return the scores of given passages, float64 (n,), in their order.
+
+        Args:
+            query: what to look for.
+            ids: of passages.
+            within: as of `search`: the only passages that may have a say in what is looked for.
 
         Raises:
             KeyError: for an unknown id.

@@ -193,7 +193,9 @@ class Hybrid:
     ) -> list[Hit]:
         def exact(leg: int, ids: Sequence[str]) -> list[float]:
             if leg == 0:
-                return [float(score) for score in self.sparse.scores_of(query, ids)]
+                return [
+                    float(score) for score in self.sparse.scores_of(query, ids, within=self.within)
+                ]
             assert vector is not None, "only a dense ranking asks for cosines"
             return [float(score) for score in self.dense.scores_of(vector, ids)]
 

@@ -36,14 +36,16 @@ class ScopedSparse:
         """Return what `search` returns for each query."""
         return self.inner.search_batch(queries, top_k, within=_narrowed(self.scope, within))
 
-    def scores_of(self, query: Query, ids: Sequence[str]) -> np.ndarray:
+    def scores_of(
+        self, query: Query, ids: Sequence[str], *, within: frozenset[str] | None = None
+    ) -> np.ndarray:
         """Return the scores of given passages, float64 (n,).
 
         Raises:
             KeyError: for an id that is unknown or outside the scope.
         """
         _refuse_others(self.scope, ids)
-        return self.inner.scores_of(query, ids)
+        return self.inner.scores_of(query, ids, within=_narrowed(self.scope, within))
 
 
 @dataclass(frozen=True)

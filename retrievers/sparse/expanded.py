@@ -54,13 +54,15 @@ class ExpandedSearch(ABC):
         """Return what `search` returns for each query."""
         return [self.search(query, top_k, within=within) for query in queries]
 
-    def scores_of(self, query: Query, ids: Sequence[str]) -> np.ndarray:
+    def scores_of(
+        self, query: Query, ids: Sequence[str], *, within: frozenset[str] | None = None
+    ) -> np.ndarray:
         """Return the scores of given passages for the expanded query, float64 (n,).
 
         Raises:
             KeyError: for an unknown id.
         """
-        return self.index.scores_of_terms(self.expand(query), ids)
+        return self.index.scores_of_terms(self.expand(query, within=within), ids)
 
     def contents(self, hits: Sequence[Hit]) -> list[tuple[Hit, dict[str, float]]]:
         """Return hits with their terms' counts or impacts, without those deleted meanwhile."""

@@ -64,7 +64,13 @@ class FrozenSearch(ABC):
         """Return what `search` returns for each query."""
         return [self.search(query, top_k, within=within) for query in queries]
 
-    def scores_of(self, query: Query, ids: Sequence[str]) -> np.ndarray:
+    def scores_of(
+        self,
+        query: Query,
+        ids: Sequence[str],
+        *,
+        within: frozenset[str] | None = None,  # noqa: ARG002 (no passage has a say in the query)
+    ) -> np.ndarray:
         """Return the scores of given passages, float64 (n,).
 
         Raises:

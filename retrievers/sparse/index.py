@@ -211,7 +211,13 @@ class SparseIndex:
         scorer = self._current()
         return [scorer.search(self.query_weights(query), top_k, within) for query in queries]
 
-    def scores_of(self, query: Query, ids: Sequence[str]) -> np.ndarray:
+    def scores_of(
+        self,
+        query: Query,
+        ids: Sequence[str],
+        *,
+        within: frozenset[str] | None = None,  # noqa: ARG002 (no passage has a say in the query)
+    ) -> np.ndarray:
         """Return the scores of given passages, float64 (n,), in their order.
 
         Raises:

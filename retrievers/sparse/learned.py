@@ -81,7 +81,13 @@ class LearnedSparse:
         weighed = self.encoder.encode_queries([query.text for query in queries])
         return [self.index.search_terms(weights, top_k, within=within) for weights in weighed]
 
-    def scores_of(self, query: Query, ids: Sequence[str]) -> np.ndarray:
+    def scores_of(
+        self,
+        query: Query,
+        ids: Sequence[str],
+        *,
+        within: frozenset[str] | None = None,  # noqa: ARG002 (no passage has a say in the query)
+    ) -> np.ndarray:
         """Return the scores of given passages, float64 (n,).
 
         Raises:

@@ -14,6 +14,7 @@ from retrievers.fusion.minmax import minmax_fusion
 from retrievers.hybrid import Hybrid
 from retrievers.scoped import ScopedPassages, ScopedSparse, ScopedVectors
 from retrievers.sparse.index import SparseIndex
+from retrievers.sparse.rm3 import RM3
 
 TEXTS = {
     "a": "red cat",
@@ -293,6 +294,15 @@ def test_a_scope_cannot_be_left():
         scoped["passages"]["p020"]
     assert "p020" not in scoped["dense"]
     assert len(scoped["passages"]) == len(list(scoped["passages"])) == 20
+
+
+def test_passages_outside_a_scope_have_no_say_in_an_expanded_query():
+    texts = {"a": "red cat", "b": "red milk", **{f"z{n}": f"filler{n}" for n in range(40)}}
+    index = sparse_of(texts)
+    scoped = ScopedSparse(RM3(index), frozenset({"a", "z1"}))
+    alone = RM3(index).scores_of(Query("red"), ["a"], within=frozenset({"a", "z1"}))
+    assert scoped.scores_of(Query("red"), ["a"]).tolist() == alone.tolist()
+    assert alone.tolist() != RM3(index).scores_of(Query("red"), ["a"]).tolist()
 
 
 def test_depth_cuts_both_legs():

@@ -72,9 +72,10 @@ def test_a_bare_transformer_gives_the_same_token_vectors_each_time(bert):
 
 LOADERS = [load_encoder, load_sparse_encoder, load_cross_encoder, load_multi_vector_encoder]
 FOLDERS = ["plain", "splade", "cross_encoder_folder", "trained_colbert"]
+EACH = list(zip(LOADERS, FOLDERS, strict=True))
 
 
-@pytest.mark.parametrize(("load", "name"), zip(LOADERS, FOLDERS, strict=True))
+@pytest.mark.parametrize(("load", "name"), EACH)
 def test_a_part_in_a_pickle_is_refused_unless_safetensors_stand_beside_it(
     load, name, request, tmp_path
 ):
@@ -83,11 +84,11 @@ def test_a_part_in_a_pickle_is_refused_unless_safetensors_stand_beside_it(
     load(str(copy))
     (copy / "9_Dense").mkdir()
     (copy / "9_Dense" / "pytorch_model.bin").touch()
-    with pytest.raises(ModelNotFoundError, match=r"9_Dense holds no \.safetensors|9_Dense.*pickle"):
+    with pytest.raises(ModelNotFoundError, match=r"9_Dense.pytorch_model\.bin is a pickle"):
         load(str(copy))
 
 
-@pytest.mark.parametrize(("load", "name"), zip(LOADERS, FOLDERS, strict=True))
+@pytest.mark.parametrize(("load", "name"), EACH)
 def test_modules_that_are_not_the_librarys_never_run(load, name, request, tmp_path):
     copy = shutil.copytree(request.getfixturevalue(name), tmp_path / "copy")
     touched = tmp_path / "touched"
@@ -100,7 +101,7 @@ def test_modules_that_are_not_the_librarys_never_run(load, name, request, tmp_pa
     assert not touched.exists()
 
 
-@pytest.mark.parametrize(("load", "name"), list(zip(LOADERS, FOLDERS, strict=True))[1:])
+@pytest.mark.parametrize(("load", "name"), EACH[1:])
 @pytest.mark.parametrize("file", ["config_sentence_transformers.json", "tokenizer.json"])
 def test_the_fingerprint_follows_prompts_and_vocabulary(load, name, file, request, tmp_path):
     copy = shutil.copytree(request.getfixturevalue(name), tmp_path / "copy")
