@@ -4,7 +4,9 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +19,9 @@ from rag.records import Passage
 from rag.text.analyser import Analyser
 from retrievers.dense.index import DenseIndex
 from retrievers.sparse.index import SparseIndex
+
+if TYPE_CHECKING:
+    from retrievers.graph.corpus_graph import CorpusGraph
 
 KV = "kv"
 
@@ -66,6 +71,26 @@ class IndexFolder:
         analyser = Analyser(manifest.language)
         self.sparse = SparseIndex.open(snapshot / snapshots.SPARSE, analyser=analyser)
         self.dense = DenseIndex.load(snapshot / snapshots.DENSE)
+        self._graph = self._opened_graph(snapshot / snapshots.GRAPH)
+
+    @property
+    def graph(self) -> "CorpusGraph":
+        """The corpus graph of the passages.
+
+        Raises:
+            IndexFolderError: if the index was made without one.
+        """
+        if self._graph is None:
+            raise IndexFolderError(
+                f"{self.folder} has no corpus graph; run `dovetail index` on its paths again with "
+                "--graph, which encodes nothing anew"
+            )
+        return self._graph
+
+    @property
+    def has_graph(self) -> bool:
+        """Whether the index was made with a corpus graph."""
+        return self._graph is not None
 
     @property
     def fingerprint(self) -> str:
@@ -79,7 +104,18 @@ class IndexFolder:
         """What the next snapshot can be made from."""
         folder = self.folder / snapshots.SNAPSHOTS / self.manifest.snapshot
         form = snapshots.Form(self.manifest.language, self.dense.kind.name, self.dense.dtype)
+        if self._graph is not None:
+            form = replace(form, graph=self._graph.settings, triples=self._triples)
         return snapshots.Before(folder, self.passages, form)
+
+    def _opened_graph(self, folder: Path) -> "CorpusGraph | None":
+        if not any(name.startswith(f"{snapshots.GRAPH}/") for name in self.manifest.files):
+            return None
+        from retrievers.graph.edges.triple import read_triples
+        from retrievers.graph.graph_folder import open_graph
+
+        self._triples = tuple(read_triples(folder / snapshots.TRIPLES))
+        return open_graph(folder)
 
     @property
     def has_sentence_vectors(self) -> bool:

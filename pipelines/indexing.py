@@ -3,7 +3,7 @@
 import os
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,6 +52,8 @@ class IndexReport:
         written: whether the index changed on disk at all.
         kv_dropped: entries removed from the KV store, as their documents changed or are gone.
         kv_pending: documents whose entries go at the next build, as the store is in use.
+        edges: edges of the corpus graph by kind; empty without one.
+        unplaced: a line on each end of a triple that nothing in the corpus is called.
         seconds: wall time.
     """
 
@@ -67,6 +69,8 @@ class IndexReport:
     written: bool
     kv_dropped: int
     kv_pending: int
+    edges: Mapping[str, int]
+    unplaced: tuple[str, ...]
     seconds: float
 
 
@@ -183,6 +187,8 @@ class _Build:
             ),
             kv_dropped=0,
             kv_pending=0,
+            edges={},
+            unplaced=(),
             seconds=0.0,
         )
         self._remove_leftovers()
@@ -198,7 +204,11 @@ class _Build:
             encoded = self._commit((*kept, *read_now), documents, passages)
             report = replace(report, passages=len(passages), encoded=encoded)
         dropped, pending = drop_stale(self._folder, self._folder / KV)
-        return replace(report, kv_dropped=dropped, kv_pending=pending)
+        report = replace(report, kv_dropped=dropped, kv_pending=pending)
+        if self._form.graph is None:
+            return report
+        graph = open_index(self._folder).graph
+        return replace(report, edges=graph.counts, unplaced=graph.unplaced)
 
     def _open_old(self) -> IndexFolder | None:
         """Return the index as it is, or None if there is none or it is to be replaced unread."""
@@ -274,6 +284,7 @@ class _Build:
             Content(documents, passages, vectors, sentences),
             self._form,
             None if self._old is None or self._rebuild else self._old.snapshot,
+            self._progress,
         )
         self._note_stale_kv(documents)
         now = datetime.now(UTC).isoformat(timespec="seconds")

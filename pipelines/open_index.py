@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from kvstore.store import KVStore
+    from retrievers.graph.corpus_graph import CorpusGraph
     from retrievers.sparse.index import SparseIndex
 
 RAM_BYTES = 4_000_000_000
@@ -140,6 +141,23 @@ class OpenIndex:
             ValueError: if it is no filter, or names a field that no passage of the scope has.
         """
         return None if wanted is None else self._metadata.select(Filter.parse(wanted))
+
+    def existing(self, wanted: Filter | Mapping[str, Any] | None) -> frozenset[str] | None:
+        """Return the ids of the scope that a filter lets through; None means every passage.
+
+        Raises:
+            ValueError: as `select`.
+        """
+        return self._scope if wanted is None else self.select(wanted)
+
+    @property
+    def graph(self) -> CorpusGraph:
+        """Corpus graph of all passages, whatever the scope; what walks it is given `existing`.
+
+        Raises:
+            IndexFolderError: if the index was made without one.
+        """
+        return self.folder.graph
 
     @cached_property
     def _metadata(self) -> MetadataIndex:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.progress import Progress, Unwatched
 from pipelines.record_lines import document_line, passage_line
 from rag.corpus.manifest import StoredFile
 from rag.files import sync_folder, write_atomically
@@ -17,6 +18,8 @@ from rag.text.analyser import Analyser
 from retrievers.dense.index import DenseIndex
 from retrievers.dense.kinds import KindName, index_kind
 from retrievers.dense.vectors import VectorDtype
+from retrievers.graph.edges.triple import Triple
+from retrievers.graph.settings import GraphSettings
 from retrievers.sparse.index import SparseIndex
 
 SNAPSHOTS = "snapshots"
@@ -25,6 +28,8 @@ DOCUMENTS = "documents.jsonl"
 PASSAGES = "passages.jsonl"
 SPARSE = "sparse"
 DENSE = "dense"
+GRAPH = "graph"
+TRIPLES = "triples.jsonl"
 SENTENCES = "sentences.npy"
 SENTENCE_STARTS = "sentence_starts.npy"
 
@@ -55,11 +60,20 @@ class Form:
         language: of the texts; decides how they are cut into terms.
         kind: of the dense index.
         dtype: of the stored vectors.
+        graph: how the corpus graph is made; None for none.
+        triples: the user's own edges of it.
     """
 
     language: str = "en"
     kind: KindName = "flat"
     dtype: VectorDtype = "float32"
+    graph: GraphSettings | None = None
+    triples: tuple[Triple, ...] = ()
+
+    @property
+    def of_indexes(self) -> tuple[str, str, str]:
+        """What the sparse and the dense index depend on."""
+        return self.language, self.kind, self.dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +92,20 @@ class Before:
 
 
 def write_snapshot(
-    index: Path, content: Content, form: Form | None = None, before: Before | None = None
+    index: Path,
+    content: Content,
+    form: Form | None = None,
+    before: Before | None = None,
+    progress: Progress | None = None,
 ) -> tuple[str, dict[str, StoredFile]]:
     """Write a snapshot into an index folder, durably; it gets its name once it is complete.
+
+    Args:
+        index: the index folder.
+        content: what it shall hold.
+        form: how it is indexed; `Form()` by default.
+        before: an earlier snapshot of the same encoder, to start from.
+        progress: watches the graph being made.
 
     Returns:
         Its name below `snapshots`, and its files by their path below it.
@@ -91,7 +116,10 @@ def write_snapshot(
     for made in (snapshots, folder, folder / SPARSE, folder / DENSE):
         made.mkdir(mode=0o700, exist_ok=True)
     _write_texts(folder, content)
-    _write_indexes(folder, content, form or Form(), before)
+    form = form or Form()
+    _write_indexes(folder, content, form, before)
+    if form.graph is not None:
+        _write_graph(folder / GRAPH, content, form, before, progress or Unwatched())
     files = {
         path.relative_to(folder).as_posix(): stored_file(path)
         for path in sorted(folder.rglob("*"))
@@ -136,7 +164,7 @@ def _write_indexes(folder: Path, content: Content, form: Form, before: Before | 
     dense = DenseIndex(content.vectors.shape[1], kind=index_kind(form.kind), dtype=form.dtype)
     gone: list[str] = []
     rows = list(range(len(content.passages)))
-    if before is not None and before.form == form:
+    if before is not None and before.form.of_indexes == form.of_indexes:
         sparse = SparseIndex.open(before.folder / SPARSE, analyser=analyser)
         dense = DenseIndex.load(before.folder / DENSE)
         now = {passage.id: passage.searchable for passage in content.passages}
@@ -154,6 +182,40 @@ def _write_indexes(folder: Path, content: Content, form: Form, before: Before | 
         dense.add(ids, content.vectors[rows])
     sparse.save(folder / SPARSE)
     dense.save(folder / DENSE)
+
+
+def _write_graph(
+    folder: Path, content: Content, form: Form, before: Before | None, progress: Progress
+) -> None:
+    """Write the corpus graph, from that of the snapshot before where there is one."""
+    from retrievers.graph.build import build_graph
+    from retrievers.graph.graph_folder import open_graph, save_graph
+
+    known = before is not None and before.form.graph is not None
+    progress.stage("linking passages", len(content.passages))
+    graph = build_graph(
+        content.passages,
+        content.vectors.astype(form.dtype).astype(np.float32),
+        form.graph,
+        triples=form.triples,
+        language=form.language,
+        before=open_graph(before.folder / GRAPH) if before is not None and known else None,
+        progress=lambda _: progress.advance(),
+    )
+    save_graph(graph, folder)
+    lines = "".join(
+        json.dumps(
+            {
+                "subject": triple.subject,
+                "relation": triple.relation,
+                "object": triple.object,
+                "weight": triple.weight,
+            }
+        )
+        + "\n"
+        for triple in form.triples
+    )
+    write_atomically(folder / TRIPLES, lambda file: file.write(lines.encode()))
 
 
 def _write_array(path: Path, array: np.ndarray) -> None:

@@ -151,6 +151,23 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
+class Edge:
+    """An edge of the corpus graph: why one passage leads to another.
+
+    Attributes:
+        source: id of the passage that says so: the one that mentions, cites, or comes before.
+        target: id of the other.
+        kind: of edge, such as `mention` or `seq`.
+        weight: above 0, at most 1; comparable within a kind.
+    """
+
+    source: str
+    target: str
+    kind: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
 class Passage:
     """A span of a document: the unit that is retrieved, pruned, cached and cited.
 
@@ -169,6 +186,8 @@ class Passage:
         metadata: its document's metadata.
         score: the retriever's score, once retrieved; higher is better.
         kept: the pruner's decision, once pruned; None means every sentence.
+        edges: what starts here and ends in another passage of the same result, once a step has
+            looked at the corpus graph.
     """
 
     id: str
@@ -185,6 +204,7 @@ class Passage:
     metadata: Metadata = field(default_factory=dict)
     score: float | None = None
     kept: Selection | None = None
+    edges: tuple[Edge, ...] = ()
 
     @property
     def kept_rows(self) -> tuple[int, ...]:

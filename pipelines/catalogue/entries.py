@@ -38,6 +38,7 @@ MODULES = {
     "route": "orchestration",
     "retrieve": "retrieval",
     "rerank": "post-retrieval",
+    "expand": "retrieval",
     "fuse": "orchestration",
     "select": "post-retrieval",
     "prune": "post-retrieval",
@@ -49,6 +50,7 @@ MODULES = {
 _MADE = "pipelines.catalogue.factories"
 _FOUND = "pipelines.catalogue.retrieval"
 _ORDERED = "pipelines.catalogue.reranking"
+_GRAPH = "pipelines.catalogue.graph"
 
 OPERATORS = {
     "query.rewrite": Entry("rag.query.rewrite:Rewrite", "query transformation"),
@@ -68,6 +70,7 @@ OPERATORS = {
     "retrieve.learned": Entry(f"{_FOUND}:learned", "retriever selection"),
     "retrieve.dense": Entry(f"{_FOUND}:dense", "retriever selection"),
     "retrieve.hybrid": Entry(f"{_FOUND}:hybrid", "retriever selection"),
+    "expand.graph": Entry(f"{_GRAPH}:expand", "graph expansion"),
     "rerank.cross_encoder": Entry(f"{_ORDERED}:cross_encoder", "reranking"),
     "rerank.late_interaction": Entry(f"{_ORDERED}:late_interaction", "reranking"),
     "rerank.mmr": Entry(f"{_ORDERED}:mmr", "reranking"),

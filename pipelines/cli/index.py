@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.cli.arguments import add_output_arguments, refused_arguments
+from pipelines.cli.arguments import UsageError, add_output_arguments, refused_arguments
 from pipelines.cli.terminal import plural, progress, remark, say, say_json
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ A second run on the same folder reads and encodes only what changed.
 
 examples:
   dovetail index ~/notes ~/papers/survey.pdf -o notes.idx
-  dovetail index python:topics -o python.idx      the language reference that ships with Python"""
+  dovetail index python:topics -o python.idx      the language reference that ships with Python
+  dovetail index ~/notes -o notes.idx --graph     links between passages too, for recipe graph"""
 _LISTED = 20
 
 
@@ -57,6 +58,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--vectors",
         choices=("float32", "float16"),
         help="how vectors are stored (default: float32)",
+    )
+    graph = parser.add_argument_group("of the corpus graph, which the recipes graph* walk")
+    graph.add_argument(
+        "--graph",
+        action=argparse.BooleanOptionalAction,
+        help="link passages by mentions, shared phrases, links, order and vectors; an index that "
+        "has a graph keeps it up to date (default: as it is)",
+    )
+    graph.add_argument(
+        "--graph-fields",
+        metavar="NAMES",
+        help="comma-separated metadata fields whose shared values link passages",
+    )
+    graph.add_argument(
+        "--triples",
+        metavar="FILE",
+        type=Path,
+        help="your own links: lines of JSON {subject, relation, object, weight}, or of subject, "
+        "relation, object with tabs between; an end is a passage, a document or a name",
     )
     parser.add_argument(
         "--words", metavar="N", type=int, default=120, help="words per passage (default: 120)"
@@ -114,12 +134,32 @@ def _form(args: argparse.Namespace) -> "Form | None":
 
     given = {"language": args.language, "kind": args.dense, "dtype": args.vectors}
     said = {name: value for name, value in given.items() if value is not None}
-    if not said:
+    linked = args.graph is not None or args.graph_fields is not None or args.triples is not None
+    if not said and not linked:
         return None
     if "language" in said:
         Analyser(said["language"])
     there = (args.out / MANIFEST).exists() and not args.rebuild
-    return replace(open_index(args.out).snapshot.form if there else Form(), **said)
+    form = replace(open_index(args.out).snapshot.form if there else Form(), **said)
+    return _linked(form, args) if linked else form
+
+
+def _linked(form: "Form", args: argparse.Namespace) -> "Form":
+    """Return the form with the graph that is asked for."""
+    from retrievers.graph.edges.triple import read_triples
+    from retrievers.graph.settings import GraphSettings
+
+    if args.graph is False:
+        for name in ("graph_fields", "triples"):
+            if getattr(args, name) is not None:
+                raise UsageError(f"--{name.replace('_', '-')} goes without --no-graph")
+        return replace(form, graph=None, triples=())
+    graph = form.graph or GraphSettings()
+    if args.graph_fields is not None:
+        fields = tuple(filter(None, (name.strip() for name in args.graph_fields.split(","))))
+        graph = replace(graph, fields=fields)
+    triples = form.triples if args.triples is None else tuple(read_triples(args.triples))
+    return replace(form, graph=graph, triples=triples)
 
 
 class LateEncoder:
@@ -189,14 +229,8 @@ class LateEncoder:
 
 
 def _print(folder: Path, report: "IndexReport") -> None:
-    for skipped in report.skipped[:_LISTED]:
-        remark(f"skipped {skipped.id}: {skipped.reason}")
-    if len(report.skipped) > _LISTED:
-        remark(f"skipped {len(report.skipped) - _LISTED:,} more; --json lists all")
-    for id_ in report.removed[:_LISTED]:
-        remark(f"removed {id_}")
-    if len(report.removed) > _LISTED:
-        remark(f"removed {len(report.removed) - _LISTED:,} more; --json lists all")
+    _remark_listed("skipped ", [f"{skipped.id}: {skipped.reason}" for skipped in report.skipped])
+    _remark_listed("removed ", report.removed)
     if report.rechunked:
         remark("passages were made again, as their length was another")
     if report.kv_pending:
@@ -220,7 +254,19 @@ def _print(folder: Path, report: "IndexReport") -> None:
         f"{plural(report.documents, 'document')}, {plural(report.passages, 'passage')}, "
         f"{report.seconds:.1f} s"
     )
+    if report.edges:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in report.edges.items() if count)
+        say(f"corpus graph: {kinds or 'no edges'}")
+    _remark_listed("a triple joins nothing: ", report.unplaced)
     if report.kv_dropped:
         say(f"{report.kv_dropped:,} out-of-date entries of the KV store dropped")
     if report.written:
         say(f'next: dovetail ask "…" -i {folder}')
+
+
+def _remark_listed(what: str, lines: Sequence[str]) -> None:
+    """Say the first of some lines, and how many more there are."""
+    for line in lines[:_LISTED]:
+        remark(f"{what}{line}")
+    if len(lines) > _LISTED:
+        remark(f"{what}{len(lines) - _LISTED:,} more; --json lists all")

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 MODEL = "smollm2-135m"
 OF_SENTENCES = frozenset({"prune.sentences"})
 """Operators that read the vectors of sentences."""
+OF_GRAPH = frozenset({"expand.graph"})
+"""Operators that walk the corpus graph."""
 
 
 class UnaskableError(DovetailError):
@@ -182,11 +184,13 @@ def asker_of(
     needed_names = pipeline.checked.needed.keys() - definition.resources.keys()
     bound: dict[str, ResourceUse] = {}
     if "index" in needed_names:
+        used = {step.spec.name for step in pipeline.checked.steps.values()}
         options = {
             "path": data_index(
                 data,
                 encoder=encoder,
-                sentences=any(s.spec.name in OF_SENTENCES for s in pipeline.checked.steps.values()),
+                sentences=not OF_SENTENCES.isdisjoint(used),
+                graph=not OF_GRAPH.isdisjoint(used),
                 progress=progress,
             ),
             "download": choice.download,

@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -27,6 +28,7 @@ from rag.files import FolderLock
 from rag.models.user_cache import user_cache
 from rag.protocols import Encoder
 from rag.records import Document, Passage, text_sha
+from retrievers.graph.settings import GraphSettings
 
 FOLDER = "data-indexes"
 FORM = Form()
@@ -35,7 +37,12 @@ _PARTIAL = "partial"
 
 
 def data_index(
-    data: Path, *, encoder: Encoder, sentences: bool = True, progress: Progress | None = None
+    data: Path,
+    *,
+    encoder: Encoder,
+    sentences: bool = True,
+    graph: bool = False,
+    progress: Progress | None = None,
 ) -> Path:
     """Return the index folder of a data folder's corpus; it is made if it is missing or damaged.
 
@@ -48,6 +55,7 @@ def data_index(
         encoder: makes the vectors of passages and of their sentences.
         sentences: whether the vectors of sentences are needed, which take most of the time; an
             index without them gets them when they first are.
+        graph: whether the corpus graph is needed; as with the sentences.
         progress: watches.
 
     Raises:
@@ -55,12 +63,13 @@ def data_index(
         FolderLockedError: if another process is making this very index.
     """
     folder = data_index_folder(data, encoder)
-    if not _whole(folder, sentences):
+    if not _whole(folder, sentences, graph):
         passages = read_corpus(data)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with FolderLock(folder):
-            if not _whole(folder, sentences):
-                _build(folder, data, passages, encoder, sentences, progress or Unwatched())
+            if not _whole(folder, sentences, graph):
+                wanted = (sentences, graph)
+                _build(folder, data, passages, encoder, wanted, progress or Unwatched())
     return folder
 
 
@@ -75,9 +84,13 @@ def data_index_folder(data: Path, encoder: Encoder) -> Path:
     return user_cache() / FOLDER / f"{name}-{sha256(depends.encode()).hexdigest()[:16]}"
 
 
-def _whole(folder: Path, sentences: bool) -> bool:
+def _whole(folder: Path, sentences: bool, graph: bool) -> bool:
     opened = _opened(folder)
-    return opened is not None and (opened.has_sentence_vectors or not sentences)
+    return (
+        opened is not None
+        and (opened.has_sentence_vectors or not sentences)
+        and (opened.has_graph or not graph)
+    )
 
 
 def _opened(folder: Path) -> IndexFolder | None:
@@ -94,16 +107,24 @@ def _build(
     data: Path,
     passages: Sequence[Passage],
     encoder: Encoder,
-    with_sentences: bool,
+    wanted: tuple[bool, bool],
     progress: Progress,
 ) -> None:
+    """Write the index, with vectors of sentences and graph if wanted, or if it has them already."""
+    with_sentences, with_graph = wanted
     journal = VectorJournal(folder / _PARTIAL, encoder.fingerprint)
     of_passages = TextVectors(encoder, journal)
+    of_sentences = TextVectors(encoder, journal, dtype=np.float16)
     before = _opened(folder)
     if before is not None:
         known = list(before.passages.values())
         vectors = before.dense.vectors([passage.id for passage in known])
         of_passages.add([text_sha(passage.searchable) for passage in known], vectors)
+        if before.has_sentence_vectors:
+            texts = [text for passage in known for text in sentence_texts(passage)]
+            of_sentences.add([text_sha(text) for text in texts], before.sentences)
+            with_sentences = True
+        with_graph |= before.has_graph
     # What builds that died, damage, or a build without sentences have left.
     shutil.rmtree(folder / SNAPSHOTS, ignore_errors=True)
     vectors = of_passages(
@@ -111,14 +132,17 @@ def _build(
     )
     texts = [text for passage in passages for text in sentence_texts(passage)]
     sentences = (
-        TextVectors(encoder, journal, dtype=np.float16)(texts, progress, "encoding sentences")
+        of_sentences(texts, progress, "encoding sentences")
         if texts and with_sentences
         else np.empty((0, vectors.shape[1]), np.float16)
     )
     progress.stage("writing", 1)
     documents = [Document(p.document, p.text, p.title or p.id) for p in passages]
     snapshot, files = write_snapshot(
-        folder, Content(documents, list(passages), vectors, sentences), FORM
+        folder,
+        Content(documents, list(passages), vectors, sentences),
+        replace(FORM, graph=GraphSettings()) if with_graph else FORM,
+        progress=progress,
     )
     now = datetime.now(UTC).isoformat(timespec="seconds")
     source = IndexedSource(

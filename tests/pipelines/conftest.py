@@ -18,9 +18,11 @@ def notes(tmp_path):
 def index(notes, encoder, monkeypatch, tmp_path):
     """An index of three notes, and an encoder that is found by any name."""
     from pipelines.indexing import build_index
+    from pipelines.snapshots import Form
+    from retrievers.graph.settings import GraphSettings
 
     monkeypatch.setenv("DOVETAIL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("rag.models.encoder.load_encoder", lambda name, **_: encoder)
     folder = tmp_path / "notes.idx"
-    build_index([str(notes)], folder, encoder=encoder)
+    build_index([str(notes)], folder, encoder=encoder, form=Form(graph=GraphSettings()))
     return folder

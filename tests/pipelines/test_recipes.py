@@ -11,9 +11,11 @@ from pipelines.flow.result import OptionsError
 from pipelines.indexing import build_index
 from pipelines.loading import load_answering, load_pipeline
 from pipelines.open_index import OpenIndex
+from pipelines.snapshots import Form
 from rag.generation.local_model import LocalModel
 from rag.models.encoder import load_encoder
 from rag.records import Answer
+from retrievers.graph.settings import GraphSettings
 
 QUESTIONS = ("What is sentence 3 about?", "Is it about apples or clouds?", "2 + 2?")
 SHORT = {"max_tokens": 6}
@@ -168,7 +170,8 @@ def real(tmp_path_factory):
     )
     (notes / "harbour.md").write_text("# The harbour\n\nThe harbour freezes in January.\n")
     folder = notes.parent / "real.idx"
-    build_index([str(notes)], folder, encoder=load_encoder())
+    form = Form(graph=GraphSettings())
+    build_index([str(notes)], folder, encoder=load_encoder(), form=form)
     index = OpenIndex(folder)
     yield {"index": index, "lm": LocalModel.open()}
     index.close()

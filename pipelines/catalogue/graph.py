@@ -1,0 +1,82 @@
+"""Graph expansion and semantic compression as operators: from an index and options."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pipelines.open_index import OpenIndex
+from rag.bounds import Bounds
+from retrievers.graph.expansion import GraphExpansion, Method
+from retrievers.graph.settings import EdgeWeights
+
+_Count = Annotated[int, Bounds(low=1)]
+_Some = Annotated[int, Bounds(low=0)]
+_Share = Annotated[float, Bounds(0, 1)]
+_Weight = Annotated[float, Bounds(low=0)]
+
+
+def expand(
+    index: OpenIndex,
+    *,
+    top_k: _Count = 3,
+    method: Method = "pagerank",
+    damping: _Share = 0.5,
+    seeds: _Some = 2,
+    named: bool = True,
+    graph_weight: _Share = 0.8,
+    unnamed_weight: _Share = 0.3,
+    reached: _Some = 100,
+    mention: _Weight = 1.0,
+    phrase: _Weight = 0.4,
+    reference: _Weight = 1.0,
+    triple: _Weight = 1.0,
+    metadata: _Weight = 0.3,
+    seq: _Weight = 0.3,
+    parent: _Weight = 0.1,
+    knn: _Weight = 0.0,
+    knn_symmetry: Literal["mutual", "union"] = "mutual",
+    degree_cap: _Count = 64,
+    filter: Mapping[str, Any] | None = None,  # noqa: A002
+) -> GraphExpansion:
+    """Passages that the best ones, and those the question names, lead to in the corpus graph.
+
+    Sources: Haveliwala 2002, doi:10.1145/511446.511513; Raja and Vats 2025, arXiv:2507.19715.
+
+    Args:
+        index: made with `dovetail index --graph`.
+        top_k: passages to return, at least 1.
+        method: of the walk: `pagerank`, `push` for large graphs, or `hops` of two edges.
+        damping: chance to go on at each step, below 1.
+        seeds: best passages to start from.
+        named: start from passages that the question names, too.
+        graph_weight: share of the graph in the score for a question that names one passage.
+        unnamed_weight: its share for a question that names none.
+        reached: passages that the walk may add.
+        mention: weight of edges to passages whose title, heading, alias or term is mentioned.
+        phrase: weight of edges between passages that share a capitalised phrase.
+        reference: weight of links to documents.
+        triple: weight of edges from the user's own file.
+        metadata: weight of edges between passages that share a metadata value.
+        seq: weight of edges to the next passage.
+        parent: weight of edges within a section.
+        knn: weight of edges to the nearest vectors.
+        knn_symmetry: keep such an edge if both ends have it, or if either has.
+        degree_cap: edges that leave a passage, the heaviest.
+        filter: a condition on metadata, such as `{year: {gte: 2020}}`; nothing else is reached.
+    """
+    weights = EdgeWeights(
+        mention, phrase, reference, triple, metadata, seq, parent, knn, knn_symmetry, degree_cap
+    )
+    return GraphExpansion(
+        index.graph,
+        index.passages,
+        top_k=top_k,
+        weights=weights,
+        method=method,
+        damping=damping,
+        seeds=seeds,
+        named=named,
+        graph_weight=graph_weight,
+        unnamed_weight=unnamed_weight,
+        reached=reached,
+        within=index.existing(filter),
+    )

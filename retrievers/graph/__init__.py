@@ -1,0 +1,1 @@
+"""The corpus graph: passages as nodes, why one leads to another as edges, and walks over them."""

@@ -1,0 +1,1 @@
+"""Kinds of edges of the corpus graph, one a file."""

@@ -1,0 +1,73 @@
+"""Edges `reference`: from a passage to the document that a link in its text points to."""
+
+import posixpath
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+from urllib.parse import unquote
+
+from rag.records import Passage
+from retrievers.graph.edges.edge_list import EdgeList
+
+# [text](target "title"), [[target|text]], <a href="target">, and the target of `.. _x: target`.
+_LINK = re.compile(
+    r"\]\(\s*<?(?P<inline>[^)\s>]+)"
+    r"|\[\[(?P<wiki>[^\]|#]+)(?:#[^\]|]*)?(?:\|[^\]]*)?\]\]"
+    r"|href\s*=\s*[\"'](?P<href>[^\"'\s]+)",
+    re.IGNORECASE,
+)
+_ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*:|//", re.IGNORECASE)
+
+
+def reference_edges(passages: Sequence[Passage]) -> EdgeList:
+    """Return edges to the first passage of each document that a passage links to, of weight 1.
+
+    Read are Markdown and HTML links with a path relative to the document, with or without its
+    suffix, and wiki links (`[[Name]]`) by file name. Links to elsewhere, and to no document of
+    the corpus, are passed over.
+
+    Args:
+        passages: in the order of their rows.
+    """
+    first: dict[str, int] = {}
+    for row, passage in enumerate(passages):
+        at = first.setdefault(passage.document, row)
+        if (passage.span, row) < (passages[at].span, at):
+            first[passage.document] = row
+    places = _places(first)
+    return EdgeList.of(
+        (row, first[document], 1.0)
+        for row, passage in enumerate(passages)
+        for document in _linked(passage, places)
+        if document != passage.document
+    )
+
+
+def _places(documents: Mapping[str, int]) -> dict[str, str]:
+    """Return the document behind each way to write it; what two share means neither."""
+    places: dict[str, str | None] = {}
+    for document in documents:
+        path = PurePosixPath(document)
+        for written in {str(path.with_suffix("")), f"[[{path.stem.casefold()}]]"}:
+            places[written] = None if written in places else document
+    return {written: document for written, document in places.items() if document is not None} | {
+        document: document for document in documents
+    }
+
+
+def _linked(passage: Passage, places: Mapping[str, str]) -> Iterator[str]:
+    folder = posixpath.dirname(passage.document)
+    for match in _LINK.finditer(passage.text):
+        if match["wiki"]:
+            written = f"[[{PurePosixPath(match['wiki'].strip()).stem.casefold()}]]"
+            if written in places:
+                yield places[written]
+            continue
+        target = unquote(re.split(r"[#?]", match["inline"] or match["href"])[0])
+        if not target or _ABSOLUTE.match(target):
+            continue
+        path = posixpath.normpath(posixpath.join(folder, target.rstrip("/")))
+        for written in (path, str(PurePosixPath(path).with_suffix("")) if path != "." else ""):
+            if written in places:
+                yield places[written]
+                break
