@@ -26,7 +26,9 @@ examples:
   dovetail inspect last                            steps, times, passages, KV hits and misses
   dovetail inspect last --prompt                   what exactly the model read
   dovetail inspect run.jsonl --html run.html       one page, to open in a browser
-  dovetail inspect run.jsonl --diff other.jsonl    what changed between two runs"""
+  dovetail inspect run.jsonl --diff other.jsonl    what changed between two runs
+  dovetail inspect last -i notes.idx --graph run.svg             what its passages lead to
+  dovetail inspect notes.idx notes/backup.md --graph near.html   what a document leads to"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,17 +44,90 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     runs.add_argument(
         "--diff", metavar="RUN", type=Path, help="compare with another run, the changed one"
     )
+    parser.add_argument(
+        "--graph",
+        metavar="FILE",
+        type=Path,
+        help="draw the corpus graph around the passages of a run, a document or a passage, as .svg "
+        "or .html",
+    )
+    parser.add_argument(
+        "-i", "--index", metavar="DIR", type=Path, help="the index of a run, for --graph"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print what was asked for."""
+    if args.graph is not None:
+        _draw_graph(args)
+        return 0
+    if args.index is not None:
+        raise UsageError("-i is for --graph of a run; an index itself is the first argument")
     if _is_run(args.path):
         _run_of(args)
         return 0
     if args.prompt or args.html is not None or args.diff is not None:
         raise UsageError(f"--prompt, --html and --diff are of a run, but {args.path} is a folder")
     return _index(args)
+
+
+def _draw_graph(args: argparse.Namespace) -> None:
+    from pipelines.drawing.neighbourhood import neighbourhood
+    from pipelines.index_folder import open_index
+    from rag.files import write_atomically
+
+    run = _is_run(args.path)
+    if args.graph.suffix not in (".svg", ".html"):
+        raise UsageError(f"--graph takes a file that ends in .svg or .html, got {args.graph}")
+    if not args.graph.absolute().parent.is_dir():
+        raise UsageError(f"--graph must be in a folder that exists, got {args.graph}")
+    if args.prompt or args.html is not None or args.diff is not None or args.json:
+        raise UsageError("--graph goes without --prompt, --html, --diff and --json")
+    if run != (args.index is not None):
+        raise UsageError(
+            "--graph of a run needs -i DIR, the index it asked"
+            if run
+            else "-i is for a run; an index itself is the first argument"
+        )
+    if run == (args.id is not None):
+        raise UsageError("--graph of an index needs ID, and that of a run has none")
+    index = open_index(args.index if run else args.path)
+    heading, ids = _of_run(args.path) if run else (args.id, _ids(index, args.id))
+    gone = [id_ for id_ in ids if id_ not in index.passages]
+    if gone:
+        raise UsageError(f"{index.folder} has no passage {gone[0]!r} of the run; give its index")
+    chosen = [index.passages[id_] for id_ in ids]
+    shown = neighbourhood(heading, chosen, index.graph, index.passages)
+    if args.graph.suffix == ".svg":
+        from pipelines.drawing.neighbourhood_svg import neighbourhood_svg as drawn
+    else:
+        from pipelines.drawing.neighbourhood_html import neighbourhood_html as drawn
+    content = drawn(shown).encode("utf-8", "backslashreplace")
+    write_atomically(args.graph, lambda file: file.write(content))
+    remark(f"wrote {args.graph}")
+
+
+def _of_run(path: Path) -> tuple[str, list[str]]:
+    """Return the question of a run, and the ids of the passages that its last retrieval gave."""
+    from rag.tracing.nesting import events, nested
+
+    trace = _opened(path)
+    found = [event for _, event in events(nested(trace), "retrieved") if event.get("passages")]
+    if not found:
+        raise UsageError(f"{path} retrieved no passage")
+    ids = [str(row["id"]) for row in found[-1]["passages"]]
+    inputs = trace.run.get("inputs")
+    query = inputs.get("query") if isinstance(inputs, dict) else None
+    return (query if isinstance(query, str) else str(trace.run.get("pipeline", path))), ids
+
+
+def _ids(index: "IndexFolder", id_: str) -> list[str]:
+    if id_ in index.contents:
+        return index.contents[id_]
+    if id_ in index.passages:
+        return [id_]
+    raise UsageError(_unknown(index, id_))
 
 
 def _is_run(path: Path) -> bool:
@@ -191,6 +266,7 @@ def _summary(index: "IndexFolder") -> dict[str, Any]:
             "dtype": index.dense.dtype,
             "recall": None if index.dense.recall is None else asdict(index.dense.recall),
         },
+        "graph": index.graph.counts if index.has_graph else None,
         "roots": roots,
         "sources": len(manifest.sources),
         "documents": manifest.counts.documents,
@@ -210,6 +286,7 @@ _PARTS = {
     "dense": "vectors of passages",
     "sentences.npy": "vectors of sentences",
     "sentence_starts.npy": "vectors of sentences",
+    "graph": "corpus graph",
 }
 _LISTED = 20
 
@@ -229,6 +306,9 @@ def _draw_summary(shown: dict[str, Any]) -> None:
         f", {sparse['deleted']:,} deleted passages"
     )
     say(f"vectors: {dense['settings']}, {dense['dtype']}, {_recall(dense['recall'])}")
+    if shown["graph"] is not None:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in shown["graph"].items() if count)
+        say(f"corpus graph: {kinds or 'no edges'}")
     for root, count in shown["roots"].items():
         say(f"from {root}: {plural(count, 'source')}")
     say()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass, field
 
 from pipelines.drawing.shapes import Picture, Shape
+from pipelines.drawing.svg_text import escaped, text_width
 
 _STYLE = """\
 .dovetail-flow { --ground: #fbfbfa; --step: #ffffff; --line: #9aa3af; --text: #1d1f21;
@@ -72,13 +72,13 @@ def drawn(picture: Picture) -> str:
     given = _end(picture.inputs or "nothing", "")
     returned = _end(picture.outputs or "nothing", "")
     column = _column([given, *(_box(shape) for shape in picture.shapes), returned], "")
-    heading = _text_width(picture.name, 13) * 1.1
+    heading = text_width(picture.name, 13) * 1.1
     width = max(column.width, heading) + 2 * _PAD
     height = column.height + 2 * _PAD + _LINE + 6
     parts = [f'<rect class="ground" width="{width:.0f}" height="{height:.0f}"/>']
     parts.append(_text(_PAD, _PAD + 12, picture.name, "title"))
     parts += _draw_column(column, (width - column.width) / 2, _PAD + _LINE + 6)
-    label = _escaped(f"pipeline {picture.name}")
+    label = escaped(f"pipeline {picture.name}")
     head = (
         f'<svg class="dovetail-flow" xmlns="http://www.w3.org/2000/svg" '
         f'width="{width:.0f}" height="{height:.0f}" '
@@ -88,14 +88,14 @@ def drawn(picture: Picture) -> str:
 
 
 def _end(text: str, gives: str) -> _Box:
-    width = max(_LEAST, _text_width(text, 13) + 2 * _PAD)
+    width = max(_LEAST, text_width(text, 13) + 2 * _PAD)
     return _Box(width, _LINE + _PAD, "end", text, gives=gives)
 
 
 def _box(shape: Shape) -> _Box:
     widest = max(
-        _text_width(shape.title, 13) * 1.1,
-        *(_text_width(detail, 11.5) for detail in shape.details),
+        text_width(shape.title, 13) * 1.1,
+        *(text_width(detail, 11.5) for detail in shape.details),
         _LEAST - 2 * _PAD,
     )
     rows = _rows(shape)
@@ -103,7 +103,7 @@ def _box(shape: Shape) -> _Box:
     height = _LINE * (1 + len(shape.details)) + _PAD + below
     back = {"loop": "again", "recurse": "children"}.get(shape.kind, "") if rows else ""
     inner = max((row.width for row in rows), default=0.0)
-    room = max(_BACK, _text_width(back, 11.5) + 18) if back else 0.0
+    room = max(_BACK, text_width(back, 11.5) + 18) if back else 0.0
     width = max(widest, inner + 2 * room) + 2 * _PAD
     kind = "step" if shape.kind == "step" else "block"
     return _Box(width, height, kind, shape.title, shape.details, shape.gives, rows, back)
@@ -127,9 +127,9 @@ def _row(columns: list[_Column]) -> _Row:
 
 
 def _column(boxes: list[_Box], label: str) -> _Column:
-    label_width = _text_width(label, 13) * 1.1 if label else 0.0
+    label_width = text_width(label, 13) * 1.1 if label else 0.0
     # A variable stands to the right of its arrow, which is in the middle.
-    arrows = max((2 * _text_width(box.gives, 11.5) + 20 for box in boxes[:-1]), default=0.0)
+    arrows = max((2 * text_width(box.gives, 11.5) + 20 for box in boxes[:-1]), default=0.0)
     width = max([label_width, arrows, *(box.width for box in boxes)])
     height = sum(box.height for box in boxes) + _GAP * max(0, len(boxes) - 1)
     if label:
@@ -222,35 +222,4 @@ def _rect(kind: str, x: float, y: float, width: float, height: float, radius: fl
 
 def _text(x: float, y: float, text: str, kind: str) -> str:
     named = f' class="{kind}"' if kind else ""
-    return f'<text{named} x="{x:.1f}" y="{y:.1f}">{_escaped(text)}</text>'
-
-
-def _text_width(text: str, size: float) -> float:
-    """Return about how wide a text is, rather too wide: fonts differ from machine to machine."""
-    return size * sum(map(_char_width, text))
-
-
-def _char_width(char: str) -> float:
-    if unicodedata.east_asian_width(char) in "WF":
-        return 1.05
-    if char in "iljtfr.,:;|!'()[]{} ":
-        return 0.4
-    return 0.95 if char in "mwMW@%" else 0.74 if char.isupper() else 0.62
-
-
-_NAMES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"}
-
-
-def _escaped(text: str) -> str:
-    """Return a text for XML; what XML cannot hold is shown as `�`."""
-    return "".join(_NAMES.get(char, char if _allowed(char) else "�") for char in text)
-
-
-def _allowed(char: str) -> bool:
-    code = ord(char)
-    return (
-        code >= 32
-        and not 0x7F <= code <= 0x9F
-        and not 0xD800 <= code <= 0xDFFF
-        and code not in (0xFFFE, 0xFFFF)
-    )
+    return f'<text{named} x="{x:.1f}" y="{y:.1f}">{escaped(text)}</text>'

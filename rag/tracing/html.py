@@ -36,7 +36,7 @@ def page(trace: Trace, other: Trace | None = None) -> str:
         other: a second run; the page then shows the differences from `trace` to `other`.
     """
     if other is not None:
-        return _page(f"{_title(trace)} and {_title(other)}", _both(trace, other))
+        return html_page(f"{_title(trace)} and {_title(other)}", _both(trace, other))
     root = nested(trace)
     sections = Sections(root)
     notes = [el("p", note, class_="chip error") for note in trace.notes]
@@ -49,7 +49,7 @@ def page(trace: Trace, other: Trace | None = None) -> str:
         ("records", "Records", _records(trace)),
     ]
     head = el("header", *_head(trace.run, root), *notes)
-    return _page(_title(trace), joined([head, *_sections(shown)]))
+    return html_page(_title(trace), joined([head, *_sections(shown)]))
 
 
 def fragment(trace: Trace) -> str:
@@ -83,10 +83,18 @@ def _file(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
-def _page(title: str, body: Markup) -> str:
+def html_page(title: str, body: Markup, styles: Sequence[str] = ()) -> str:
+    """Return a self-contained HTML page, with a policy under which only its own parts act.
+
+    Args:
+        title: of the window.
+        body: what it shows.
+        styles: contents of the `style` elements in the body, which the policy lets act too.
+    """
     style, script = _file("page.css"), _file("page.js")
+    allowed = " ".join(f"'{_hash(one)}'" for one in (style, *styles))
     policy = (
-        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        f"default-src 'none'; style-src {allowed}; script-src '{_hash(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
     head = el(

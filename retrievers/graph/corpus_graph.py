@@ -143,6 +143,28 @@ class CorpusGraph:
                 found.append((source, target, rank, edge))
         return [edge for *_, edge in sorted(found, key=lambda one: one[:3])]
 
+    def around(
+        self, ids: Sequence[str], most: int, weights: EdgeWeights | None = None
+    ) -> list[str]:
+        """Return the nearest neighbours of some passages, those with the heaviest edges first.
+
+        Args:
+            ids: of passages, unique; they are not returned.
+            most: neighbours to return, at least 0.
+            weights: what each kind counts; `EdgeWeights()` by default.
+        """
+        rows = self.ids.rows(ids)
+        rows = rows[rows >= 0]
+        total = np.zeros(len(self))
+        for kind in KINDS:
+            counts = (weights or EdgeWeights()).of(kind)
+            if counts and kind in self.edges:
+                edges = self.edges[kind]
+                total += counts * (edges[rows].sum(axis=0) + edges[:, rows].sum(axis=1))
+        total[rows] = 0.0
+        best = np.argsort(-total, kind="stable")[:most]
+        return self.ids.take(best[total[best] > 0])
+
     def _prepared(self, weights: EdgeWeights, within: frozenset[str] | None) -> Walk:
         total = sp.csr_array((len(self), len(self)), dtype=np.float64)
         for kind in KINDS:
