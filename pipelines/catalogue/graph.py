@@ -5,6 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pipelines.open_index import OpenIndex
 from rag.bounds import Bounds
+from retrievers.compression.compress import GroupBy, SemanticCompression, Weighting
+from retrievers.compression.objective import Kind
+from retrievers.compression.selection import GreedyChoice
 from retrievers.graph.expansion import GraphExpansion, Method
 from retrievers.graph.settings import EdgeWeights
 
@@ -79,4 +82,55 @@ def expand(
         unnamed_weight=unnamed_weight,
         reached=reached,
         within=index.existing(filter),
+    )
+
+
+def compress(
+    index: OpenIndex,
+    *,
+    top_k: _Count = 3,
+    budget_tokens: _Count | None = None,
+    relevance: _Weight = 1.0,
+    coverage: _Weight = 0.1,
+    diversity: _Weight = 0.3,
+    kind: Kind = "logdet",
+    weighting: Weighting = "minmax",
+    groups: GroupBy = "document",
+    greedy: GreedyChoice = "auto",
+    pool: _Count = 1000,
+    seed: int = 0,
+) -> SemanticCompression:
+    """A compact set of passages that are relevant, stand for the others, and differ.
+
+    Which bound on the best set holds for which choice: `docs/graph.md`. Source: Lin and Bilmes
+    2011, aclanthology.org/P11-1052; Raja and Vats 2025, arXiv:2507.19715.
+
+    Args:
+        index: gives the passages' vectors.
+        top_k: most passages to keep, at least 1.
+        budget_tokens: most tokens that they may have together, by about 4/3 tokens a word.
+        relevance: weight of the passages' scores.
+        coverage: weight of how well they stand for the candidates.
+        diversity: weight of how they differ; 0 for the kind `none`.
+        kind: what diversity means; dispersion and redundancy have weaker bounds or none.
+        weighting: how much it counts that a candidate is covered.
+        groups: what passages of one group share, for the kind `groups`.
+        greedy: how passages are chosen; `auto` goes by their number.
+        pool: most candidates that are looked at.
+        seed: of the stochastic greedy.
+    """
+    return SemanticCompression(
+        index.dense,
+        index.encoder,
+        top_k=top_k,
+        budget_tokens=budget_tokens,
+        relevance=relevance,
+        coverage=coverage,
+        diversity=diversity,
+        kind=kind,
+        weighting=weighting,
+        groups=groups,
+        greedy=greedy,
+        pool=pool,
+        seed=seed,
     )

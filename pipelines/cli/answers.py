@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.cli.terminal import remark, say
+from rag.tracing.describe import edges_json
 from rag.tracing.wording import byte_size
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def as_json(answer: "Answer") -> dict[str, Any]:
                 "score": passage.score,
                 "text": passage.text,
                 "kept": [[span.start, span.end] for span in _kept(passage)],
+                **({"edges": edges_json(passage)} if passage.edges else {}),
             }
             for passage in answer.passages
         ],

@@ -74,8 +74,17 @@ def _whole(passage: Passage, rank: int, described: Described | None) -> dict[str
         "score": _number(passage.score),
         "rank": rank,
         "span": _span(passage.span),
+        **({"edges": edges_json(passage)} if passage.edges else {}),
         **_text(passage, described),
     }
+
+
+def edges_json(passage: Passage) -> list[dict[str, Any]]:
+    """Return the edges that leave a passage, as plain JSON."""
+    return [
+        {"target": edge.target, "kind": edge.kind, "weight": _number(edge.weight)}
+        for edge in passage.edges
+    ]
 
 
 def _pruned(passage: Passage, described: Described | None) -> dict[str, Any]:
