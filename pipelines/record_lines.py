@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from rag.records import Document, Passage, Section, Span
+from rag.records import Document, Link, Passage, Section, Span
 
 Record = TypeVar("Record")
 _NEWLINE = 10
@@ -24,6 +24,7 @@ def document_line(document: Document) -> bytes:
             "sections": [[s.start, s.level, s.title] for s in document.sections],
             "pages": document.pages,
             "metadata": dict(document.metadata),
+            **({"links": [[x.start, x.target] for x in document.links]} if document.links else {}),
         }
     )
 
@@ -33,13 +34,14 @@ def parse_document(line: bytes) -> Document:
     fields = _fields(line)
     fields["sections"] = tuple(Section(*section) for section in fields["sections"])
     fields["pages"] = tuple(fields["pages"])
+    fields["links"] = tuple(Link(*link) for link in fields.get("links", ()))
     return Document(**fields)
 
 
 def passage_line(passage: Passage) -> bytes:
     """Return a passage as one line of JSON, without the line feed.
 
-    What a retriever and a pruner attach, `score` and `kept`, is left out.
+    What retrieval and pruning attach, `score`, `kept` and `edges`, is left out.
     """
     return _line(
         {
@@ -55,6 +57,7 @@ def passage_line(passage: Passage) -> bytes:
             "next": passage.next,
             "parent": passage.parent,
             "metadata": dict(passage.metadata),
+            **({"links": passage.links} if passage.links else {}),
         }
     )
 
@@ -64,6 +67,7 @@ def parse_passage(line: bytes) -> Passage:
     fields = _fields(line)
     fields["span"] = Span(*fields["span"])
     fields["sentences"] = tuple(Span(*span) for span in fields["sentences"])
+    fields["links"] = tuple(fields.get("links", ()))
     return Passage(**fields)
 
 

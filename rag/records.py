@@ -58,6 +58,19 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """A place in a document that points to another document.
+
+    Attributes:
+        start: code point of the last character of the link's text.
+        target: as the source writes it: a path relative to the document, perhaps with an anchor.
+    """
+
+    start: int
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """A source with an id and the text extracted from it.
 
@@ -68,6 +81,7 @@ class Document:
         sections: headings in order of `start`; may be empty.
         pages: code point where each page begins, page 1 first; empty where there are no pages.
         metadata: facts about the source, for filters and display.
+        links: what the text points to, in order of `start`.
     """
 
     id: str
@@ -76,6 +90,7 @@ class Document:
     sections: tuple[Section, ...] = ()
     pages: tuple[int, ...] = ()
     metadata: Metadata = field(default_factory=dict)
+    links: tuple[Link, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +199,7 @@ class Passage:
         next: id of the passage after it, or None.
         parent: id of the section or document it belongs to.
         metadata: its document's metadata.
+        links: targets of the links in it, in order.
         score: the retriever's score, once retrieved; higher is better.
         kept: the pruner's decision, once pruned; None means every sentence.
         edges: what starts here and ends in another passage of the same result, once a step has
@@ -202,6 +218,7 @@ class Passage:
     next: str | None = None
     parent: str | None = None
     metadata: Metadata = field(default_factory=dict)
+    links: tuple[str, ...] = ()
     score: float | None = None
     kept: Selection | None = None
     edges: tuple[Edge, ...] = ()

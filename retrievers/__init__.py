@@ -1,4 +1,4 @@
-"""Retrievers: sparse, dense, their fusion, feedback, rerankers, filters and external stores."""
+"""Retrievers: sparse, dense, fusion, feedback, rerankers, corpus graph, compression, stores."""
 
 from rag.lazy import lazy_names
 
@@ -6,13 +6,17 @@ _HOMES = {
     "BM25": "retrievers.sparse.weighting",
     "BM25S": "retrievers.sparse.bm25s",
     "Borda": "retrievers.fusion.borda",
+    "CorpusGraph": "retrievers.graph.corpus_graph",
     "CrossEncoderReranker": "retrievers.rerank.cross_encoder",
     "DBSF": "retrievers.fusion.dbsf",
     "Dense": "retrievers.single",
     "DenseIndex": "retrievers.dense.index",
+    "EdgeWeights": "retrievers.graph.settings",
     "Exact": "retrievers.dense.exact",
     "Filter": "retrievers.filters",
     "Flat": "retrievers.dense.flat",
+    "GraphExpansion": "retrievers.graph.expansion",
+    "GraphSettings": "retrievers.graph.settings",
     "HNSW": "retrievers.dense.hnsw",
     "Hybrid": "retrievers.hybrid",
     "IVFPQ": "retrievers.dense.ivfpq",
@@ -23,9 +27,11 @@ _HOMES = {
     "MMR": "retrievers.rerank.mmr",
     "MetadataIndex": "retrievers.filters",
     "MinMax": "retrievers.fusion.minmax",
+    "Objective": "retrievers.compression.objective",
     "RM3": "retrievers.sparse.rm3",
     "RRF": "retrievers.fusion.rrf",
     "RankBM25": "retrievers.sparse.rank_bm25",
+    "SemanticCompression": "retrievers.compression.compress",
     "Sparse": "retrievers.single",
     "SparseIndex": "retrievers.sparse.index",
     "SparseRocchio": "retrievers.sparse.rocchio",
@@ -33,6 +39,8 @@ _HOMES = {
     "Union": "retrievers.fusion.union",
     "VectorFeedback": "retrievers.feedback.vector",
     "ZScore": "retrievers.fusion.zscore",
+    "build_graph": "retrievers.graph.build",
+    "compress": "retrievers.compression.selection",
     "fuse": "retrievers.fusion.fuse",
     "measure_recall": "retrievers.dense.recall",
     "minmax_fusion": "retrievers.fusion.minmax",

@@ -278,4 +278,5 @@ def _passage(
         next=None if last else f"{document.id}:{number + 1}",
         parent=document.id if part.number < 0 else f"{document.id}#{part.number}",
         metadata=document.metadata,
+        links=tuple(link.target for link in document.links if start <= link.start < end),
     )

@@ -125,14 +125,19 @@ def test_filters_and_scopes_reach_every_retriever(index, encoder):
     )
     for name in RETRIEVAL:
         sets = [*SETS.get(name, ()), "retrieve.top_k=9"]
-        filtered = load_pipeline(name, sets=[*sets, "retrieve.filter={source: notes/apples.md}"])
+        steps = load_pipeline(name, sets=sets).checked.steps.items()
+        last = [id_ for id_, bound in steps if "filter" in bound.spec.option_names][-1]
+        filters = [] if last == "retrieve" else ["candidates.filter={source: notes/apples.md}"]
+        filters.append(f"{last}.filter={{source: notes/apples.md}}")
+        filtered = load_pipeline(name, sets=[*sets, *filters])
         with filtered.bind(index=whole) as pipeline:
             found = pipeline.run("What is sentence 3 about?").outputs["passages"]
         assert {p.document for p in found} == {"notes/apples.md"}, name
         with load_pipeline(name, sets=sets).bind(index=scoped) as pipeline:
             found = pipeline.run("What is sentence 3 about bridges?").outputs["passages"]
         assert {p.document for p in found} == {"notes/apples.md", "notes/clouds.md"}, name
-        outside = load_pipeline(name, sets=[*sets, "retrieve.filter={source: notes/bridges.md}"])
+        bridges = [one.replace("apples", "bridges") for one in filters]
+        outside = load_pipeline(name, sets=[*sets, *bridges])
         with outside.bind(index=scoped) as pipeline:
             assert pipeline.run("bridges").outputs["passages"] == [], name
     assert all("bridges" not in id_ for id_ in scoped.passages)

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from rag.corpus.loaders.decoding import decode
+from rag.corpus.loaders.links import link_mark, with_links, without_marks
 from rag.corpus.loaders.outline import Outline, row_text
 from rag.corpus.loaders.silence import silent
 from rag.errors import MissingExtraError
@@ -61,11 +62,13 @@ def load(data: bytes, source: str, name: str) -> list[Document]:
         soup = BeautifulSoup(text, "lxml")
         title = " ".join(soup.title.get_text().split()) if soup.title else ""
         root = _main_part(soup)
+        _mark_links(root)
         page = _Page()
         page.read(root)
     heading = root.find("h1")
     title = (" ".join(heading.get_text(" ").split()) if heading else "") or title or name
-    return [page.outline.document(source, title, {"encoding": encoding})]
+    document = page.outline.document(source, without_marks(title), {"encoding": encoding})
+    return [with_links(document)]
 
 
 def _declared(data: bytes) -> str | None:
@@ -95,6 +98,16 @@ def _main_part(soup: BeautifulSoup) -> Tag:
             mark.insert_before("^")
     main = soup.select_one("main, [role=main]") or soup.select_one("article") or soup.body
     return main if main and main.get_text(strip=True) else soup
+
+
+def _mark_links(root: Tag) -> None:
+    """Write the mark of each link right behind its last word."""
+    for anchor in root.find_all("a", href=True):
+        texts = [text for text in anchor.find_all(string=True) if text.strip()]
+        if texts:
+            words = texts[-1].rstrip()
+            after = texts[-1][len(words) :]
+            texts[-1].replace_with(f"{words}{link_mark(str(anchor['href']))}{after}")
 
 
 class _Page:

@@ -4,6 +4,7 @@ import html
 import re
 
 from rag.corpus.loaders.decoding import decode
+from rag.corpus.loaders.links import link_mark, with_links
 from rag.corpus.loaders.outline import row_text
 from rag.records import Document, Section
 
@@ -18,7 +19,7 @@ _NOT_A_PARAGRAPH = re.compile(r"\s*$| {4}|\t| {0,3}(?:[-*+>|]|\d+[.)]|#{1,6}[ \t
 _CODE_OR_LINK = re.compile(
     r"(?P<code>(?<!`)(?P<ticks>`+)(?!`).{1,400}?(?<!`)(?P=ticks)(?!`))"
     r"|!?\[(?P<label>(?:[^\[\]]|\[[^\[\]]*\])*)\]"
-    r"\([^()\s]*(?:\([^()\s]*\)[^()\s]*)*(?:\s+\"[^\"]*\")?\)"
+    r"\(<?(?P<target>[^()\s<>]*(?:\([^()\s]*\)[^()\s<>]*)*)>?(?:\s+\"[^\"]*\")?\)"
 )
 _EMPHASIS = re.compile(r"(\*\*|__|\*|`)(?=\S)(.+?)(?<=\S)\1")
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
@@ -31,7 +32,8 @@ _TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
 def load(data: bytes, source: str, name: str) -> list[Document]:
     """Return the one document of a Markdown file.
 
-    The text stays Markdown, apart from links and images (their text stays), comments (dropped)
+    The text stays Markdown, apart from links and images (their text stays, and links to paths are
+    kept beside it), comments (dropped)
     and HTML tables (`cell | cell` lines); code is left alone. `key: value` lines of the front
     matter become metadata.
 
@@ -52,7 +54,7 @@ def load(data: bytes, source: str, name: str) -> list[Document]:
     top = [section for section in sections if section.level == min(s.level for s in sections)]
     title = facts.pop("title", "") or (top[0].title if len(top) == 1 else name)
     metadata = {**facts, "encoding": encoding}
-    return [Document(source, "".join(lines), title, sections, metadata=metadata)]
+    return [with_links(Document(source, "".join(lines), title, sections, metadata=metadata))]
 
 
 def _outline(text: str) -> tuple[list[str], tuple[Section, ...]]:
@@ -101,8 +103,16 @@ def _readable(prose: str) -> str:
     """Return prose with links, images, comments and HTML tables made readable."""
     prose = _TABLE.sub(_table_rows, _COMMENT.sub("", prose))
     for _ in range(2):  # an image may be a link
-        prose = _CODE_OR_LINK.sub(lambda match: match["code"] or match["label"], prose)
+        prose = _CODE_OR_LINK.sub(_label, prose)
     return prose
+
+
+def _label(match: re.Match[str]) -> str:
+    """Return code as it is, and of a link or image its text, with a mark for a link."""
+    if match["code"]:
+        return match["code"]
+    image = match[0].startswith("!")
+    return match["label"] + ("" if image else link_mark(match["target"]))
 
 
 def _table_rows(table: re.Match[str]) -> str:

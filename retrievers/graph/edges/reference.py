@@ -22,9 +22,10 @@ _ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*:|//", re.IGNORECASE)
 def reference_edges(passages: Sequence[Passage]) -> EdgeList:
     """Return edges to the first passage of each document that a passage links to, of weight 1.
 
-    Read are Markdown and HTML links with a path relative to the document, with or without its
-    suffix, and wiki links (`[[Name]]`) by file name. Links to elsewhere, and to no document of
-    the corpus, are passed over.
+    Read are the links that the document's loader found, and Markdown, HTML and wiki links that
+    stand in the text itself. A target is a path relative to the document, with or without its
+    suffix; `[[Name]]` goes by file name. Links to elsewhere, and to no document of the corpus, are
+    passed over.
 
     Args:
         passages: in the order of their rows.
@@ -57,13 +58,16 @@ def _places(documents: Mapping[str, int]) -> dict[str, str]:
 
 def _linked(passage: Passage, places: Mapping[str, str]) -> Iterator[str]:
     folder = posixpath.dirname(passage.document)
+    targets = list(passage.links)
     for match in _LINK.finditer(passage.text):
         if match["wiki"]:
             written = f"[[{PurePosixPath(match['wiki'].strip()).stem.casefold()}]]"
             if written in places:
                 yield places[written]
-            continue
-        target = unquote(re.split(r"[#?]", match["inline"] or match["href"])[0])
+        else:
+            targets.append(match["inline"] or match["href"])
+    for link in targets:
+        target = unquote(re.split(r"[#?]", link)[0])
         if not target or _ABSOLUTE.match(target):
             continue
         path = posixpath.normpath(posixpath.join(folder, target.rstrip("/")))

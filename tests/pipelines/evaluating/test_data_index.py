@@ -102,3 +102,14 @@ def test_vectors_of_sentences_come_when_they_are_first_needed(data, encoder):
     data_index(data, encoder=encoder, sentences=False)
     assert open_index(folder).has_sentence_vectors, "what is there stays"
     assert encoder.texts == []
+
+
+def test_an_index_of_data_gets_its_graph_and_keeps_its_sentences(data, encoder):
+    folder = data_index(data, encoder=encoder)
+    assert not open_index(folder).has_graph
+    encoder.texts.clear()
+    assert data_index(data, encoder=encoder, sentences=False, graph=True) == folder
+    index = open_index(folder, thorough=True)
+    assert encoder.texts == []
+    assert index.has_sentence_vectors
+    assert index.graph.ids.all() == sorted(passage.id for passage in read_corpus(data))
