@@ -32,6 +32,11 @@ class Neighbourhood:
     neighbours: tuple[Passage, ...]
     edges: tuple[Edge, ...]
 
+    def _repr_html_(self) -> str:
+        from pipelines.drawing.neighbourhood_svg import neighbourhood_svg
+
+        return neighbourhood_svg(self)
+
 
 def neighbourhood(
     heading: str,

@@ -1,24 +1,18 @@
 """Maximal marginal relevance: keep passages that are relevant and say different things."""
 
-import math
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Annotated, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from rag.bounds import Bounds
 from rag.protocols import Encoder
 from rag.ranking import Ranking
-from rag.records import Hit, Passage, Query
-
-
-class StoredVectors(Protocol):
-    """What hands back vectors of passages: any `VectorSearch`, or a retriever."""
-
-    def vectors(self, ids: Sequence[str]) -> np.ndarray:
-        """Return the vectors of passages, (n, dim); raises KeyError for an unknown id."""
+from rag.records import Passage, Query
+from retrievers.cosines import products, unit
+from retrievers.falling_scores import tail_after, with_falling_scores
+from retrievers.stored_vectors import StoredVectors, VectorsOf, stored_or_encoded
 
 
 @dataclass(frozen=True)
@@ -36,7 +30,7 @@ class MMR:
         relevance_weight: w, in [0, 1]; 1 ranks by similarity alone.
     """
 
-    stored: StoredVectors | Callable[[Sequence[str]], np.ndarray]
+    stored: StoredVectors | VectorsOf
     encoder: Encoder
     top_k: Annotated[int, Bounds(low=1)] = 3
     relevance_weight: Annotated[float, Bounds(low=0, high=1)] = 0.5
@@ -59,7 +53,8 @@ class MMR:
             raise ValueError(
                 f"query and passages must be as long, got {len(query)} and {len(passages)}"
             )
-        vectors = self._vectors({passage.id: passage for found in passages for passage in found})
+        read = {passage.id: passage for found in passages for passage in found}
+        vectors = stored_or_encoded(self.stored, self.encoder, read)
         asked = self.encoder.encode_queries([one.text for one in query])
         return [
             self._taken(vector, found, vectors)
@@ -75,30 +70,8 @@ class MMR:
             return Ranking((), Ranking.of(passages).tail)
         stacked = np.stack([vectors[passage.id] for passage in by_id])
         rows, gains = mmr_order(query, stacked, self.top_k, self.relevance_weight)
-        found: list[Passage] = []
-        for row, gain in zip(rows, gains.tolist(), strict=True):
-            found.append(replace(by_id[row], score=_below(found, gain, by_id[row].id)))
-        taken = {passage.id for passage in found}
-        rest = [hit.id for hit in Ranking.of(passages).hits if hit.id not in taken]
-        last = found[-1].score or 0.0
-        return Ranking(found, [Hit(id_, last - rank) for rank, id_ in enumerate(rest, 1)])
-
-    def _vectors(self, passages: dict[str, Passage]) -> dict[str, np.ndarray]:
-        """Return a vector for each id: the stored one, or that of the text where there is none."""
-        ids = list(passages)
-        stored = self.stored.vectors if hasattr(self.stored, "vectors") else self.stored
-        if not ids:
-            return {}
-        try:
-            return dict(zip(ids, stored(ids), strict=True))
-        except KeyError:
-            vectors: dict[str, np.ndarray] = {}
-            for id_ in ids:
-                with suppress(KeyError):
-                    (vectors[id_],) = stored([id_])
-            missing = [id_ for id_ in ids if id_ not in vectors]
-            encoded = self.encoder.encode([passages[id_].searchable for id_ in missing])
-            return vectors | dict(zip(missing, encoded, strict=True))
+        found = with_falling_scores(zip((by_id[row] for row in rows), gains.tolist(), strict=True))
+        return Ranking(found, tail_after(found, passages))
 
 
 def mmr_order(
@@ -124,41 +97,17 @@ def mmr_order(
             f"query and passages must be (dim,) and (n, dim), got {query.shape} and "
             f"{passages.shape}"
         )
-    unit = _unit(passages)
-    relevance = _products(unit, _unit(query[None])[0])  # (n,)
+    units = unit(passages)
+    relevance = products(units, unit(query[None])[0])  # (n,)
     gains = relevance_weight * relevance
-    score, nearest = relevance.copy(), np.full(len(unit), -np.inf)
+    score, nearest = relevance.copy(), np.full(len(units), -np.inf)
     rows: list[int] = []
     worth: list[float] = []
-    for _ in range(min(k, len(unit))):
+    for _ in range(min(k, len(units))):
         best = int(score.argmax())
         worth.append(float(gains[best] if not rows else score[best]))
         rows.append(best)
-        np.maximum(nearest, _products(unit, unit[best]), out=nearest)
+        np.maximum(nearest, products(units, units[best]), out=nearest)
         score = gains - (1.0 - relevance_weight) * nearest
         score[rows] = -np.inf
     return rows, np.array(worth)
-
-
-def _below(taken: Sequence[Passage], gain: float, id_: str) -> float:
-    """Return a gain, lowered to what keeps a ranking in order: scores fall, ties go by id."""
-    if not taken or taken[-1].score is None:
-        return gain
-    last = taken[-1].score
-    return min(gain, last if id_ > taken[-1].id else math.nextafter(last, -math.inf))
-
-
-def _products(rows: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    """Return inner products that are the same, bit for bit, for equal rows.
-
-    A matrix product sums some rows in another order than others, which would break ties.
-    """
-    found: np.ndarray = np.einsum("nd,d->n", rows, vector)
-    return found
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    exact = vectors.astype(np.float64)
-    norms = np.linalg.norm(exact, axis=-1, keepdims=True)
-    unit: np.ndarray = np.divide(exact, norms, out=np.zeros_like(exact), where=norms > 0)
-    return unit

@@ -1,0 +1,1 @@
+"""Semantic compression: a small set of passages that stands for a large ranking."""
