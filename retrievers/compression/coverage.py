@@ -88,6 +88,9 @@ class Coverage:
     def _sums(self, places: np.ndarray | None) -> np.ndarray:
         """Return the gains of distinct vectors: those at `places`, or of all."""
         count = len(self._cells) if places is None else len(places)
+        if places is None and not self._covered.any():
+            every: np.ndarray = self._cells.sum(axis=1)  # nothing is covered, no cell is below 0
+            return every
         gains = np.empty(count)
         for start in range(0, count, len(self._buffer)):
             end = min(count, start + len(self._buffer))
