@@ -79,7 +79,7 @@ class CorpusGraph:
     def __len__(self) -> int:
         return len(self.ids)
 
-    @property
+    @cached_property
     def counts(self) -> dict[str, int]:
         """How many edges of each kind there are, as they are directed."""
         return {kind: int(self.edges[kind].nnz) for kind in KINDS if kind in self.edges}
@@ -133,7 +133,7 @@ class CorpusGraph:
         chosen = rows[known]
         found = []
         for rank, kind in enumerate(KINDS):
-            if kind not in self.edges or (weights is not None and not weights.of(kind)):
+            if not self.counts.get(kind) or (weights is not None and not weights.of(kind)):
                 continue
             part = self.edges[kind][chosen][:, chosen].tocoo()
             for source, target, weight in zip(
@@ -158,7 +158,7 @@ class CorpusGraph:
         total = np.zeros(len(self))
         for kind in KINDS:
             counts = (weights or EdgeWeights()).of(kind)
-            if counts and kind in self.edges:
+            if counts and self.counts.get(kind):
                 edges = self.edges[kind]
                 total += counts * (edges[rows].sum(axis=0) + edges[:, rows].sum(axis=1))
         total[rows] = 0.0
@@ -169,7 +169,7 @@ class CorpusGraph:
         total = sp.csr_array((len(self), len(self)), dtype=np.float64)
         for kind in KINDS:
             counts = weights.of(kind)
-            if counts and kind in self.edges and self.edges[kind].nnz:
+            if counts and self.counts.get(kind):
                 one = self.edges[kind].astype(np.float64)
                 mutual = kind == "knn" and weights.knn_symmetry == "mutual"
                 both = one.minimum(one.T) if mutual else one.maximum(one.T)
