@@ -14,18 +14,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+from measuring import machine, times
 
 from retrievers.compression.chosen import Chosen
 from retrievers.compression.coverage import Coverage
@@ -58,21 +53,6 @@ def drawn(count: int, dim: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.n
     return query, passages, (cosines - cosines.min()) / (cosines.max() - cosines.min())
 
 
-def times(work: Callable[[], Any], repeats: int) -> dict[str, float]:
-    """Return best, median and worst of some calls in milliseconds, after one that is not timed."""
-    work()
-    taken = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        taken.append((time.perf_counter() - began) * 1e3)
-    return {
-        "best_ms": round(min(taken), 3),
-        "median_ms": round(statistics.median(taken), 3),
-        "worst_ms": round(max(taken), 3),
-    }
-
-
 def marginal(count: int, k: int, dim: int, seed: int, repeats: int) -> Iterator[dict[str, Any]]:
     """Yield maximal marginal relevance, ours and langchain-core's; the choices are compared."""
     from langchain_core.vectorstores.utils import maximal_marginal_relevance
@@ -85,12 +65,12 @@ def marginal(count: int, k: int, dim: int, seed: int, repeats: int) -> Iterator[
         yield {
             "choice": name if name == BASELINE else f"langchain-core MMR, {name}",
             "version": version("langchain-core"),
-            **times(work, max(3, repeats // 3)),
+            **times([work] * max(3, repeats // 3), warm=True),
         }
     yield {
         "choice": "mmr_order",
         "same_rows": rows == theirs,
-        **times(lambda: mmr_order(query, passages, k, 0.5), repeats),
+        **times([lambda: mmr_order(query, passages, k, 0.5)] * repeats, warm=True),
     }
 
 
@@ -124,8 +104,12 @@ def submodular(count: int, k: int, dim: int, seed: int, repeats: int) -> Iterato
             "coverage_ratio": round(found.coverage_ratio, 4),
             "objective": repr(objective),
         }
-        yield {"choice": f"{name}, whole", **times(whole, repeats), **shown}
-        yield {"choice": f"{name}, apart", **times(partial(apart, way), repeats), **shown}
+        yield {"choice": f"{name}, whole", **times([whole] * repeats, warm=True), **shown}
+        yield {
+            "choice": f"{name}, apart",
+            **times([partial(apart, way)] * repeats, warm=True),
+            **shown,
+        }
 
 
 def records(count: int, k: int, dim: int, seed: int, repeats: int) -> Iterator[dict[str, Any]]:
@@ -147,16 +131,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="one record a line")
     args = parser.parse_args()
-    machine = {
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout.strip(),
-        "cpu": platform.processor() or platform.machine(),
-        "threads": os.environ.get("OMP_NUM_THREADS", "all"),
-        "python": sys.version.split()[0],
+    about = {
+        **machine(),
         "numpy": np.__version__,
         "dim": args.dim,
         "seed": args.seed,
@@ -165,7 +141,7 @@ def main() -> None:
     for count, k in SIZES:
         for record in records(count, k, args.dim, args.seed, args.repeats):
             if args.json:
-                print(json.dumps(record | machine), flush=True)
+                print(json.dumps(record | about), flush=True)
                 continue
             quality = record.get("objective_to_plain", "")
             print(

@@ -12,12 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -25,6 +20,7 @@ from typing import Any
 import numpy as np
 import scipy
 import scipy.sparse as sp
+from measuring import machine, times
 from scipy.spatial import cKDTree
 
 from retrievers.graph.forward_push import forward_push
@@ -41,29 +37,6 @@ DAMPINGS = (0.5, 0.85)
 TOLERANCE = 1e-6
 NETWORKX_QUERIES = 10  # it takes seconds a query on a large graph
 TOP = 50
-
-
-def milliseconds(work: Callable[[], Any]) -> float:
-    """Return how long one call takes."""
-    began = time.perf_counter()
-    work()
-    return (time.perf_counter() - began) * 1e3
-
-
-def times(works: Sequence[Callable[[], Any]], share: int = 1) -> dict[str, float]:
-    """Return median, best and worst of calls that do alike work, in milliseconds.
-
-    Args:
-        works: the calls; the first runs once more, untimed, before all.
-        share: how many queries a call answers; times are those of one.
-    """
-    works[0]()
-    taken = sorted(milliseconds(work) / share for work in works)
-    return {
-        "median_ms": round(statistics.median(taken), 4),
-        "best_ms": round(taken[0], 4),
-        "worst_ms": round(taken[-1], 4),
-    }
 
 
 def made_graph(nodes: int, seed: int) -> Any:
@@ -115,7 +88,7 @@ def pagerank_section(nodes: int, seed: int) -> Iterator[dict[str, Any]]:
     weights, queries = made_graph(nodes, seed), made_queries(nodes, seed)
     columns = [np.ascontiguousarray(query) for query in queries.T]
     batches = [queries[:, first : first + BATCH] for first in range(0, QUERIES, BATCH)][:-1]
-    prepare = times([partial(Walk.over, weights)] * 5)["median_ms"]
+    prepare = times([partial(Walk.over, weights)] * 5, warm=True)["median_ms"]
     walk = Walk.over(weights)
     walk_mb = sum(
         part.nbytes
@@ -130,7 +103,7 @@ def pagerank_section(nodes: int, seed: int) -> Iterator[dict[str, Any]]:
     common = {**shape(weights), "tolerance": TOLERANCE}
     for damping in DAMPINGS:
         options: dict[str, Any] = {"damping": damping, "tolerance": TOLERANCE}
-        ours = times([partial(pagerank, walk, query, **options) for query in columns])
+        ours = times([partial(pagerank, walk, query, **options) for query in columns], warm=True)
         exact = pagerank_batch(walk, queries[:, :BATCH], damping=damping, tolerance=1e-13)
         found = np.stack([pagerank(walk, query, **options) for query in columns[:BATCH]], axis=1)
         yield {
@@ -145,7 +118,7 @@ def pagerank_section(nodes: int, seed: int) -> Iterator[dict[str, Any]]:
         yield {
             "engine": f"pagerank_batch of {BATCH}(damping={damping}), a query",
             **common,
-            **times(work, BATCH),
+            **times(work, BATCH, warm=True),
         }
         yield {**common, **by_networkx(walk, weights, columns, damping, ours["median_ms"])}
 
@@ -170,7 +143,7 @@ def by_networkx(
         return found
 
     some = columns[:NETWORKX_QUERIES]
-    taken = times([partial(asked, query, TOLERANCE) for query in some])
+    taken = times([partial(asked, query, TOLERANCE) for query in some], warm=True)
     apart = {}
     for name, tolerance in (("at_this_tolerance", TOLERANCE), ("at_tolerance_1e-12", 1e-12)):
         worst = 0.0
@@ -194,11 +167,15 @@ def push_section(nodes: int, seed: int) -> Iterator[dict[str, Any]]:
     walk, columns = Walk.over(weights), [np.ascontiguousarray(query) for query in queries.T]
     some = columns[:BATCH]
     for damping in DAMPINGS:
-        usual = times([partial(pagerank, walk, query, damping=damping) for query in columns[:20]])
+        usual = times(
+            [partial(pagerank, walk, query, damping=damping) for query in columns[:20]], warm=True
+        )
         exact = pagerank_batch(walk, queries[:, :BATCH], damping=damping, tolerance=1e-12)
         for epsilon in (1e-4, 1e-5, 1e-6):
             options: dict[str, Any] = {"damping": damping, "epsilon": epsilon}
-            taken = times([partial(forward_push, walk, query, **options) for query in columns])
+            taken = times(
+                [partial(forward_push, walk, query, **options) for query in columns], warm=True
+            )
             pushed = [forward_push(walk, query, **options) for query in some]
             shares = [
                 len(
@@ -224,7 +201,7 @@ def hops_section(nodes: int, seed: int) -> Iterator[dict[str, Any]]:
     weights, queries = made_graph(nodes, seed), made_queries(nodes, seed)
     walk, columns = Walk.over(weights), [np.ascontiguousarray(query) for query in queries.T]
     for steps in (1, 2, 3):
-        taken = times([partial(hops, walk, query, steps=steps) for query in columns])
+        taken = times([partial(hops, walk, query, steps=steps) for query in columns], warm=True)
         reached = statistics.fmean(len(hops(walk, query, steps=steps)[0]) for query in columns)
         yield {
             "engine": f"hops(steps={steps})",
@@ -251,16 +228,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="the only form there is")
     args = parser.parse_args()
-    machine = {
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout.strip(),
-        "cpu": platform.processor() or platform.machine(),
-        "threads": os.environ.get("OMP_NUM_THREADS", "all"),
-        "python": sys.version.split()[0],
+    about = {
+        **machine(),
         "numpy": np.__version__,
         "scipy": scipy.__version__,
         "seed": args.seed,
@@ -272,7 +241,7 @@ def main() -> None:
     for name in chosen:
         for nodes in args.nodes:
             for record in SECTIONS[name](nodes, args.seed):
-                print(json.dumps({"section": name, **record, **machine}), flush=True)
+                print(json.dumps({"section": name, **record, **about}), flush=True)
 
 
 if __name__ == "__main__":

@@ -10,15 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from retrieval import milliseconds
+from measuring import machine, milliseconds
 
 from pipelines.catalogue.graph import compress, expand
 from pipelines.catalogue.retrieval import hybrid
@@ -86,21 +82,9 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=100)
     parser.add_argument("--json", action="store_true", help="the only form there is")
     args = parser.parse_args()
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    machine = {
-        "commit": commit,
-        "cpu": platform.processor() or platform.machine(),
-        "threads": os.environ.get("OMP_NUM_THREADS", "all"),
-        "python": sys.version.split()[0],
-    }
     for data in args.data:
         for record in stages(data, args.questions):
-            print(json.dumps({**record, **machine}), flush=True)
+            print(json.dumps({**record, **machine()}), flush=True)
 
 
 if __name__ == "__main__":

@@ -16,11 +16,8 @@ import argparse
 import gc
 import json
 import os
-import platform
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measuring import machine, milliseconds, times
 
 from pipelines.cli.index import LateEncoder
 from pipelines.cli.terminal import progress
@@ -49,23 +47,6 @@ ADDED = 1_000
 QUERIES = 200
 TOP_K = 100
 SECTIONS = ("sparse", "add", "feedback", "dense")
-
-
-def milliseconds(work: Callable[[], Any]) -> float:
-    """Return how long one call takes."""
-    began = time.perf_counter()
-    work()
-    return (time.perf_counter() - began) * 1e3
-
-
-def times(works: Sequence[Callable[[], Any]]) -> dict[str, float]:
-    """Return median, 95th percentile and best of calls that do alike work, in milliseconds."""
-    taken = sorted(map(milliseconds, works))
-    return {
-        "median_ms": round(statistics.median(taken), 4),
-        "p95_ms": round(taken[int(0.95 * (len(taken) - 1))], 4),
-        "best_ms": round(taken[0], 4),
-    }
 
 
 def resident_mb() -> float:
@@ -345,23 +326,15 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="the only form there is")
     args = parser.parse_args()
     sections = {"sparse": sparse, "add": add, "feedback": feedback, "dense": dense}
-    machine = {
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout.strip(),
-        "cpu": platform.processor() or platform.machine(),
-        "threads": os.environ.get("OMP_NUM_THREADS", "all"),
-        "python": sys.version.split()[0],
+    about = {
+        **machine(),
         "seed": args.seed,
     }
     for name in args.only.split(","):
         if name not in sections:
             parser.error(f"--only takes {', '.join(SECTIONS)}, got {name!r}")
         for record in sections[name](args.data, args.seed):
-            print(json.dumps({"section": name, **record, **machine}), flush=True)
+            print(json.dumps({"section": name, **record, **about}), flush=True)
 
 
 if __name__ == "__main__":

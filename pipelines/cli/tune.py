@@ -20,7 +20,8 @@ writes a pipeline file that extends RECIPE with them. What it reports is cross-v
 question is judged by options that were chosen without it. Interrupted, the next run goes on.
 
 Of retrieve.hybrid it chooses interpolation, sparse_weight, k, alpha and beta; of retrieve.sparse k1
-and b, and what an expansion takes. With --try it tries what you name, in all combinations.
+and b, and what an expansion takes; where there is expand.graph, of that alone its weights, damping
+and the weight of phrases. With --try it tries what you name, in all combinations.
 
 examples:
   dovetail tune prf-both data/cranfield -o tuned.yaml

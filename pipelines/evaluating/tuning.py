@@ -11,7 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.evaluating.asking import PipelineAsker
+from pipelines.evaluating.asking import OF_GRAPH, OF_SENTENCES, PipelineAsker
 from pipelines.evaluating.data_index import data_index
 from pipelines.evaluating.retrieval_part import without_generation
 from pipelines.evaluating.score_log import ScoreLog
@@ -88,8 +88,9 @@ def tune(
     """Choose options of a pipeline's retriever by the judged questions of a data folder.
 
     Of `retrieve.hybrid` first the interpolation and the sparse leg's weight, then k, alpha and beta
-    of the feedback; of `retrieve.sparse` k1 and b, and what its expansion takes. Whatever was
-    measured is kept, so that an interrupted run goes on.
+    of the feedback; of `retrieve.sparse` k1 and b, and what its expansion takes. Where there is
+    `expand.graph`, its weights are chosen instead, then damping and the weight of phrases. Whatever
+    was measured is kept, so that an interrupted run goes on.
 
     Args:
         pipeline: without mistakes; its generator is left out.
@@ -116,7 +117,14 @@ def tune(
             f"{data} has {len(questions)} judged questions, too few for {folds} folds"
         )
     progress = progress or Unwatched()
-    path = data_index(data, encoder=encoder, sentences=False, progress=progress)
+    used = {bound.spec.name for bound in pipeline.checked.steps.values()}
+    path = data_index(
+        data,
+        encoder=encoder,
+        sentences=not OF_SENTENCES.isdisjoint(used),
+        graph=not OF_GRAPH.isdisjoint(used),
+        progress=progress,
+    )
     opened = OpenIndex(path, encoder=Remembering(encoder))
     made_by = version("dovetail-rag")
     depends = repr((pipeline.definition, metric, opened.fingerprint, data_sha(data), made_by))
@@ -227,14 +235,32 @@ def _search(
             for values in product(*tried.values())
         ]
         return step, steps[step].name, [lambda _: grid]
-    for id_, spec in steps.items():
-        if spec.name in ("retrieve.hybrid", "retrieve.sparse"):
-            given = dict(pipeline.checked.steps[id_].options)
-            stages = _hybrid(given) if spec.name == "retrieve.hybrid" else _sparse(given)
-            return id_, spec.name, stages
+    for name, search in _SEARCHES.items():
+        for id_, spec in steps.items():
+            if spec.name == name:
+                return id_, name, search(dict(pipeline.checked.steps[id_].options))
     raise TuningError(
-        f"{pipeline.name!r} has no retrieve.hybrid or retrieve.sparse to tune; name options to try"
+        f"{pipeline.name!r} has no {', '.join(_SEARCHES)} to tune; name options to try"
     )
+
+
+def _graph(_: Mapping[str, Any]) -> list[Stage]:
+    def blends(_: Options) -> list[Options]:
+        return [
+            (("graph_weight", high), ("unnamed_weight", low))
+            for high in (0.3, 0.5, 0.7, 0.8, 0.9)
+            for low in (0.0, 0.1, 0.3, 0.5, 0.8)
+            if low <= high
+        ]
+
+    def walks(best: Options) -> list[Options]:
+        return [
+            (*best, ("damping", damping), ("phrase", phrase))
+            for damping in (0.3, 0.5, 0.7)
+            for phrase in (0.0, 0.2, 0.4, 0.8)
+        ]
+
+    return [blends, walks]
 
 
 def _hybrid(given: Mapping[str, Any]) -> list[Stage]:
@@ -285,6 +311,14 @@ def _sparse(given: Mapping[str, Any]) -> list[Stage]:
         ]
 
     return [saturation, expansion] if given.get("expansion", "none") != "none" else [saturation]
+
+
+_SEARCHES: dict[str, Callable[[Mapping[str, Any]], list[Stage]]] = {
+    "expand.graph": _graph,
+    "retrieve.hybrid": _hybrid,
+    "retrieve.sparse": _sparse,
+}
+"""What is tuned of which operator; of several in a pipeline the first of these."""
 
 
 def tuned_text(report: TuningReport, extends: str, command: str) -> str:

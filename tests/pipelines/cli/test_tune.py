@@ -96,7 +96,7 @@ def test_tries_what_it_is_told(data, tmp_path, capsys):
         (["hybrid", "--metric", "nDCG"], "metric must be one of nDCG@10, "),
         (["hybrid", "--folds", "1"], "--folds must be at least 2, got 1"),
         (["hybrid", "--folds", "99"], "has 12 judged questions, too few for 99 folds"),
-        (["dense"], "no retrieve.hybrid or retrieve.sparse to tune"),
+        (["dense"], "no expand.graph, retrieve.hybrid, retrieve.sparse to tune"),
         (["nonesuch"], "no recipe 'nonesuch'"),
         (["bm25", "--try", "k1"], "--try takes OPTION=A,B,…, got 'k1'"),
         (["bm25", "--try", "k2=1"], "has no option 'k2'"),

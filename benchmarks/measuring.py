@@ -1,0 +1,56 @@
+"""What benchmarks share: how long calls take, and what to say of where they ran."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+def milliseconds(work: Callable[[], Any]) -> float:
+    """Return how long one call takes."""
+    began = time.perf_counter()
+    work()
+    return (time.perf_counter() - began) * 1e3
+
+
+def times(
+    works: Sequence[Callable[[], Any]], share: int = 1, *, warm: bool = False
+) -> dict[str, float]:
+    """Return median, 95th percentile, best and worst of calls that do alike work, in ms.
+
+    Args:
+        works: the calls.
+        share: how many queries a call answers; times are those of one.
+        warm: whether the first runs once more before all, untimed.
+    """
+    if warm:
+        works[0]()
+    taken = sorted(milliseconds(work) / share for work in works)
+    return {
+        "median_ms": round(statistics.median(taken), 4),
+        "p95_ms": round(taken[int(0.95 * (len(taken) - 1))], 4),
+        "best_ms": round(taken[0], 4),
+        "worst_ms": round(taken[-1], 4),
+    }
+
+
+def machine() -> dict[str, str]:
+    """Return the commit, processor, threads and Python of this run."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    return {
+        "commit": commit,
+        "cpu": platform.processor() or platform.machine(),
+        "threads": os.environ.get("OMP_NUM_THREADS", "all"),
+        "python": sys.version.split()[0],
+    }
