@@ -58,6 +58,21 @@ def test_finds_the_stronger_leg_and_writes_a_pipeline(data, tmp_path, capsys):
     assert measured == pytest.approx(report["fitted"])
 
 
+def test_the_graph_is_made_and_its_weights_are_chosen(data, tmp_path, capsys):
+    out = tmp_path / "tuned.yaml"
+    arguments = ["tune", "graph-compress", str(data), "-o", str(out), "--folds", "2", "--json"]
+    assert main(arguments) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["operator"] == "expand.graph"
+    assert set(report["chosen"]) <= {"graph_weight", "unnamed_weight", "damping", "phrase"}
+    assert report["tried"] > 20
+    tuned = load_pipeline(out)
+    assert tuned.check() == []
+    assert tuned.checked.steps["expand"].options["top_k"] == 100
+    assert main([*arguments, "--try", "expand.seq=0,1"]) == 0
+    assert json.loads(capsys.readouterr().out)["tried"] == 3
+
+
 def test_a_second_run_measures_nothing_again(data, tmp_path, monkeypatch, capsys):
     arguments = [
         "tune",
