@@ -34,12 +34,13 @@ from rag.evaluation.retrieval import retrieval_metrics
 from rag.evaluation.statistics import holm
 from rag.files import write_atomically
 from rag.records import Passage, Query
-from retrievers.compression.compress import scaled, words_and_a_third
+from retrievers.compression.compress import words_and_a_third
 from retrievers.compression.coverage import Coverage
 from retrievers.graph.build import build_graph
 from retrievers.graph.corpus_graph import CorpusGraph
 from retrievers.graph.expansion import GraphExpansion
 from retrievers.graph.settings import KINDS, EdgeWeights
+from retrievers.scaled_scores import scaled
 
 METRICS = ("AllR@5", "R@5", "R@10")
 POOL = 100

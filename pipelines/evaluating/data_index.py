@@ -28,7 +28,7 @@ from rag.files import FolderLock
 from rag.models.user_cache import user_cache
 from rag.protocols import Encoder
 from rag.records import Document, Passage, text_sha
-from retrievers.graph.settings import GraphSettings
+from retrievers.graph.settings import RULES, GraphSettings
 
 FOLDER = "data-indexes"
 FORM = Form()
@@ -55,7 +55,8 @@ def data_index(
         encoder: makes the vectors of passages and of their sentences.
         sentences: whether the vectors of sentences are needed, which take most of the time; an
             index without them gets them when they first are.
-        graph: whether the corpus graph is needed; as with the sentences.
+        graph: whether the corpus graph is needed; as with the sentences. One made by older rules is
+            made anew.
         progress: watches.
 
     Raises:
@@ -89,7 +90,7 @@ def _whole(folder: Path, sentences: bool, graph: bool) -> bool:
     return (
         opened is not None
         and (opened.has_sentence_vectors or not sentences)
-        and (opened.has_graph or not graph)
+        and (not graph or (opened.has_graph and opened.graph.rules == RULES))
     )
 
 

@@ -14,6 +14,7 @@ from retrievers.compression.objective import Kind, Objective
 from retrievers.compression.selection import Compressed, GreedyChoice, check_greedy, compress
 from retrievers.falling_scores import tail_after, with_falling_scores
 from retrievers.in_thread import in_thread
+from retrievers.scaled_scores import scaled
 from retrievers.stored_vectors import StoredVectors, VectorsOf, stored_or_encoded
 
 Weighting = Literal["minmax", "softmax", "uniform"]
@@ -195,20 +196,6 @@ class SemanticCompression:
         if self.budget_tokens is None:
             return None
         return np.array([max(1, self.count(passage.searchable)) for passage in pool])
-
-
-def scaled(scores: np.ndarray) -> np.ndarray:
-    """Return scores scaled to [0, 1] by their least and largest, (n,); all 1 where they are equal.
-
-    Args:
-        scores: float64 (n,), finite; n is at least 1.
-    """
-    if scores.min() == scores.max():
-        return np.ones_like(scores)
-    near_one = scores / np.abs(scores).max()  # so that no difference overflows
-    low, high = near_one.min(), near_one.max()
-    relevance: np.ndarray = (near_one - low) / (high - low)
-    return relevance
 
 
 def _scores(pool: Sequence[Passage]) -> np.ndarray:

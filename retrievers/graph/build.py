@@ -21,12 +21,10 @@ from retrievers.graph.edges.triple import Triple, triple_edges
 from retrievers.graph.lists import Lists
 from retrievers.graph.names import ALIASES, Names, names_of, rarest_words, title_names
 from retrievers.graph.phrases import Phrase, phrases
-from retrievers.graph.settings import GraphSettings
+from retrievers.graph.settings import RULES, GraphSettings
 from retrievers.graph.words import words
 from retrievers.ranking import rows_by_id
 from retrievers.sparse.sorted_strings import SortedStrings
-
-_RULES = 1  # raise it with every change to what is read in a text
 
 
 def build_graph(
@@ -172,7 +170,7 @@ class _Reading:
 
 
 def _digest(passage: Passage, language: str) -> bytearray:
-    read = (_RULES, language, passage.title, passage.text, passage.metadata.get(ALIASES))
+    read = (RULES, language, passage.title, passage.text, passage.metadata.get(ALIASES))
     return bytearray(hashlib.sha256(repr(read).encode("utf-8", "surrogatepass")).digest()[:16])
 
 

@@ -13,7 +13,7 @@ from rag.records import Edge
 from retrievers.graph.lists import Lists
 from retrievers.graph.names import Names
 from retrievers.graph.pagerank import Walk
-from retrievers.graph.settings import KINDS, EdgeWeights, GraphSettings
+from retrievers.graph.settings import KINDS, RULES, EdgeWeights, GraphSettings
 from retrievers.sparse.sorted_strings import SortedStrings
 
 _WALKS = 4  # prepared walks that are kept
@@ -55,6 +55,7 @@ class CorpusGraph:
         facts: what was read in the texts.
         language: of the texts.
         unplaced: a line on each end of a triple that nothing in the corpus is called.
+        rules: number of the rules by which the texts were read.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class CorpusGraph:
         facts: Facts,
         language: str,
         unplaced: Sequence[str] = (),
+        rules: int = RULES,
     ) -> None:
         """Wrap finished arrays; `build_graph` and `open_graph` make them."""
         self.settings = settings
@@ -73,6 +75,7 @@ class CorpusGraph:
         self.facts = facts
         self.language = language
         self.unplaced = tuple(unplaced)
+        self.rules = rules
         self._walks: dict[tuple[EdgeWeights, frozenset[str] | None], Walk] = {}
         self._lock = Lock()
 
@@ -139,7 +142,7 @@ class CorpusGraph:
             for source, target, weight in zip(
                 part.row.tolist(), part.col.tolist(), part.data.tolist(), strict=True
             ):
-                edge = Edge(ids[known[source]], ids[known[target]], kind, round(weight, 6))
+                edge = Edge(ids[known[source]], ids[known[target]], kind, float(f"{weight:.6g}"))
                 found.append((source, target, rank, edge))
         return [edge for *_, edge in sorted(found, key=lambda one: one[:3])]
 

@@ -1,5 +1,6 @@
 """Graph expansion: passages that a ranking leads to over the edges of the corpus graph."""
 
+import math
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from retrievers.graph.hops import hops
 from retrievers.graph.pagerank import pagerank_batch
 from retrievers.graph.settings import EdgeWeights
 from retrievers.in_thread import in_thread
+from retrievers.scaled_scores import scaled
 
 Method = Literal["pagerank", "push", "hops"]
 
@@ -222,12 +224,11 @@ def with_edges(
 
 def _normalised(passages: Sequence[Passage]) -> dict[str, float]:
     """Return each id's score, min-max normalised; all 1 where all are equal."""
-    scores = {passage.id: passage.score or 0.0 for passage in Ranking.of(passages)}
+    scores = {passage.id: passage.score or 0.0 for passage in passages}
     if not scores:
         return {}
-    low, high = min(scores.values()), max(scores.values())
-    if not np.isfinite([low, high]).all():
-        raise ValueError(f"scores of passages must be finite, got {low} to {high}")
-    if high == low:
-        return dict.fromkeys(scores, 1.0)
-    return {id_: (score - low) / (high - low) for id_, score in scores.items()}
+    for id_, score in scores.items():
+        if not math.isfinite(score):
+            raise ValueError(f"scores of passages must be finite, got {score} for {id_!r}")
+    given = np.array(list(scores.values()), np.float64)
+    return dict(zip(scores, scaled(given).tolist(), strict=True))

@@ -44,11 +44,13 @@ def save_graph(graph: CorpusGraph, folder: Path) -> None:
         write_array(folder / f"{name}.npy", array)
     about = {
         "format": _FORMAT,
+        "rules": graph.rules,
         "passages": len(graph),
         "language": graph.language,
         "settings": asdict(graph.settings),
         "edges": graph.counts,
         "unplaced": graph.unplaced,
+        "lengths": {name: len(array) for name, array in arrays.items()},
     }
     text = json.dumps(about, indent=1).encode()
     write_atomically(folder / ABOUT, lambda file: file.write(text))
@@ -80,6 +82,11 @@ def open_graph(folder: Path) -> CorpusGraph:
 def _opened(folder: Path, about: Mapping[str, Any]) -> CorpusGraph:
     def array(name: str) -> np.ndarray:
         found: np.ndarray = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        if len(found) != about["lengths"][name]:
+            raise IndexFolderError(
+                f"{folder} holds parts of several corpus graphs: {name} must have "
+                f"{about['lengths'][name]} entries, got {len(found)}; index again"
+            )
         return found
 
     def strings(name: str) -> SortedStrings:
@@ -108,7 +115,8 @@ def _opened(folder: Path, about: Mapping[str, Any]) -> CorpusGraph:
         array("initial"),
     )
     language, unplaced = str(about["language"]), about["unplaced"]
-    return CorpusGraph(settings, strings("ids"), edges, facts, language, unplaced)
+    rules = int(about["rules"])
+    return CorpusGraph(settings, strings("ids"), edges, facts, language, unplaced, rules)
 
 
 def _strings(graph: CorpusGraph) -> dict[str, SortedStrings]:

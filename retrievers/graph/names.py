@@ -65,7 +65,9 @@ def defined_term(text: str, stop_words: frozenset[str]) -> str:
 
 def _name(text: str, stop_words: frozenset[str]) -> str:
     keys = words(text).keys
-    if len(keys) == 1 and (len(keys[0]) < 2 or keys[0].isdigit() or keys[0] in stop_words):
+    if all(word.isdigit() for word in keys):
+        return ""
+    if len(keys) == 1 and (len(keys[0]) < 2 or keys[0] in stop_words):
         return ""
     return " ".join(keys)
 

@@ -6,7 +6,9 @@ from retrievers.graph.words import Words
 
 _JOINING = "of the de la and du von van del di for in le al el da dos des der den y et und"
 _JOINTS = frozenset(_JOINING.split())
-_GAPS = frozenset({" ", "-", "–", ". ", "'", "’"})
+_GAPS = frozenset({" ", "-", "–", "'", "’"})
+_TITLES = "st dr mr mrs ms jr sr mt"
+_SHORTENED = frozenset(_TITLES.split())  # the full stop is theirs, as an initial's
 _AFTER_END = frozenset('.!?"“”«(:;•*#|\n')
 _MONTHS = "january february march april may june july august september october november december"
 _DAYS = "monday tuesday wednesday thursday friday saturday sunday"
@@ -30,9 +32,10 @@ class Phrase(NamedTuple):
 def phrases(text: str, said: Words, stop_words: frozenset[str]) -> list[Phrase]:
     """Return the longest runs of capitalised words of a text, in order; a key may come twice.
 
-    A run goes on over a space, hyphen, initial's full stop or apostrophe, and over up to two
-    joining words such as `of the`. A stop word at its beginning is left out, and so are single
-    stop words, words under three letters, months and days.
+    A run goes on over a space, hyphen or apostrophe, over the full stop of an initial or of a title
+    such as `St.`, and over up to two joining words such as `of the`. A stop word at its beginning
+    is left out with the joining words behind it, and so are single stop words, words under three
+    letters, months and days.
 
     Args:
         text: the text.
@@ -50,6 +53,8 @@ def phrases(text: str, said: Words, stop_words: frozenset[str]) -> list[Phrase]:
         first = place
         if said.keys[place] in stop_words and (begins or end == place + 1):
             first += 1
+            while first < end and said.raw[first] in _JOINTS:
+                first += 1
         keys = said.keys[first:end]
         single = keys[0] if len(keys) == 1 else ""
         weak = single and (len(single) < _LEAST or single in stop_words or single in _CALENDAR)
@@ -81,6 +86,8 @@ def _end(text: str, said: Words, place: int) -> int:
         if following >= len(said.raw) or not said.raw[following][0].isupper():
             return last + 1
         gap = text[said.ends[following - 1] : said.starts[following]]
-        if gap not in (_GAPS if following == last + 1 else {" "}):
+        near = following == last + 1
+        initial = near and (len(said.raw[last]) == 1 or said.keys[last] in _SHORTENED)
+        if gap not in (_GAPS if near else {" "}) and not (initial and gap == ". "):
             return last + 1
         last = following

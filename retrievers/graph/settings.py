@@ -3,6 +3,8 @@
 from dataclasses import dataclass, fields
 from typing import Literal
 
+RULES = 2
+"""Number of the rules by which texts are read; raised whenever they change."""
 KINDS = ("mention", "phrase", "reference", "triple", "metadata", "seq", "parent", "knn")
 """Kinds of edges, those that say most first."""
 

@@ -4,7 +4,12 @@ import re
 import unicodedata
 from typing import NamedTuple
 
-_WORD = re.compile(r"\w+(?:['’]\w+)*")
+# Marks that stand apart from the letter that they belong to, which \w leaves out: Latin, Hebrew,
+# Arabic, Devanagari, Thai.
+_MARKS = (
+    r"\u0300-\u036f\u0591-\u05bd\u064b-\u065f\u0900-\u0903\u093a-\u094f\u0e31-\u0e3a\u0e47-\u0e4e"
+)
+_WORD = re.compile(rf"\w[\w{_MARKS}]*(?:['’]\w[\w{_MARKS}]*)*")
 
 
 class Words(NamedTuple):
@@ -36,17 +41,19 @@ def words(text: str) -> Words:
 
 
 def key(word: str) -> str:
-    """Return a word without case, accents and a possessive `'s`."""
+    """Return a word without case, accents and a possessive `'s`; never several words."""
     folded = word.casefold()
     if not folded.isascii():
-        parts = unicodedata.normalize("NFKD", folded.replace("’", "'"))
+        letters = unicodedata.normalize("NFKC", word.replace("’", "'")).casefold()
+        parts = unicodedata.normalize("NFKD", "".join(letters.split()))
         folded = "".join(sign for sign in parts if not unicodedata.combining(sign))
     return folded[:-2] if folded.endswith("'s") and len(folded) > 2 else folded
 
 
 def is_capital(word: str) -> bool:
-    """Tell whether a word may be a name's: it does not begin in lower case.
+    """Tell whether a word may be a name's: it is not wholly in lower case (`iPhone` is not).
 
-    Digits and letters of scripts without case count: nothing speaks against them.
+    What begins with a digit, or with a letter of a script without case, counts too: nothing speaks
+    against it.
     """
-    return not word[0].islower()
+    return not word[0].islower() or any(sign.isupper() for sign in word)

@@ -6,6 +6,7 @@ from retrievers.graph.edges.edge_list import EdgeList
 
 _BLOCK = 4_000_000  # similarities that are held at once
 _SPARE = 8  # candidates beyond k, so that single precision cannot decide who is among the k
+_DIGITS = 5  # to which single precision is trusted in choosing candidates
 
 
 def nearest_edges(
@@ -40,9 +41,20 @@ def nearest_edges(
         taken = min(k + _SPARE, len(ends))
         if not taken:
             break
-        columns = np.argpartition(-similar, taken - 1, axis=1)[:, :taken]
-        found.append(_best(unit, block, ends[columns], k, floor))
+        columns = _candidates(np.round(similar, _DIGITS), taken)
+        found.append(_best(vectors, block, ends[columns], k, floor))
     return EdgeList.joined(found)
+
+
+def _candidates(similar: np.ndarray, count: int) -> np.ndarray:
+    """Return the columns of the largest entries of each row, (rows, count); ties to the lower."""
+    least = np.partition(similar, similar.shape[1] - count, axis=1)[:, -count]
+    found = np.empty((len(similar), count), np.int64)
+    for row, (values, last) in enumerate(zip(similar, least, strict=True)):
+        above = np.flatnonzero(values > last)
+        found[row, : len(above)] = above
+        found[row, len(above) :] = np.flatnonzero(values == last)[: count - len(above)]
+    return found
 
 
 def kept_nearest(edges: EdgeList, k: int) -> EdgeList:
@@ -55,12 +67,15 @@ def kept_nearest(edges: EdgeList, k: int) -> EdgeList:
 
 
 def _best(
-    unit: np.ndarray, block: np.ndarray, candidates: np.ndarray, k: int, floor: float
+    vectors: np.ndarray, block: np.ndarray, candidates: np.ndarray, k: int, floor: float
 ) -> EdgeList:
     """Return the edges of a block of rows, by exact cosines of their candidates (rows, m)."""
     sources = np.repeat(block, candidates.shape[1])
     targets = candidates.ravel()
-    exact = np.einsum("nd,nd->n", unit[sources], unit[targets], dtype=np.float64)
+    left, right = vectors[sources].astype(np.float64), vectors[targets].astype(np.float64)
+    lengths = np.sqrt(np.einsum("nd,nd->n", left, left) * np.einsum("nd,nd->n", right, right))
+    products = np.einsum("nd,nd->n", left, right)
+    exact = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
     weights = np.minimum(exact, 1.0).astype(np.float32).astype(np.float64)
     worth = (weights >= floor) & (sources != targets)
     return kept_nearest(EdgeList(sources[worth], targets[worth], weights[worth]), k)

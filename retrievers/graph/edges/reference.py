@@ -11,7 +11,7 @@ from retrievers.graph.edges.edge_list import EdgeList
 
 # [text](target "title"), [[target|text]], <a href="target">, and the target of `.. _x: target`.
 _LINK = re.compile(
-    r"\]\(\s*<?(?P<inline>[^)\s>]+)"
+    r"\]\(\s*(?:<(?P<angled>[^<>\n]+)>|(?P<inline>(?:[^()\s<>]|\([^()\s]*\))+))"
     r"|\[\[(?P<wiki>[^\]|#]+)(?:#[^\]|]*)?(?:\|[^\]]*)?\]\]"
     r"|href\s*=\s*[\"'](?P<href>[^\"'\s]+)",
     re.IGNORECASE,
@@ -49,7 +49,7 @@ def _places(documents: Mapping[str, int]) -> dict[str, str]:
     places: dict[str, str | None] = {}
     for document in documents:
         path = PurePosixPath(document)
-        for written in {str(path.with_suffix("")), f"[[{path.stem.casefold()}]]"}:
+        for written in {str(path.with_suffix("")), _wiki(path.stem)}:
             places[written] = None if written in places else document
     return {written: document for written, document in places.items() if document is not None} | {
         document: document for document in documents
@@ -61,17 +61,24 @@ def _linked(passage: Passage, places: Mapping[str, str]) -> Iterator[str]:
     targets = list(passage.links)
     for match in _LINK.finditer(passage.text):
         if match["wiki"]:
-            written = f"[[{PurePosixPath(match['wiki'].strip()).stem.casefold()}]]"
-            if written in places:
-                yield places[written]
+            path = PurePosixPath(match["wiki"].strip())
+            for written in (_wiki(path.name), _wiki(path.stem)):
+                if written in places:
+                    yield places[written]
+                    break
         else:
-            targets.append(match["inline"] or match["href"])
+            targets.append(match["inline"] or match["angled"] or match["href"])
     for link in targets:
         target = unquote(re.split(r"[#?]", link)[0])
         if not target or _ABSOLUTE.match(target):
             continue
-        path = posixpath.normpath(posixpath.join(folder, target.rstrip("/")))
-        for written in (path, str(PurePosixPath(path).with_suffix("")) if path != "." else ""):
+        path = PurePosixPath(posixpath.normpath(posixpath.join(folder, target.rstrip("/"))))
+        for written in (str(path), str(path.with_suffix("")) if path.name else ""):
             if written in places:
                 yield places[written]
                 break
+
+
+def _wiki(name: str) -> str:
+    """Return how a file's name stands among the places: no path holds brackets in pairs."""
+    return f"[[{name.casefold()}]]"

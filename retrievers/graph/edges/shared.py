@@ -35,10 +35,12 @@ def shared_edges(holders: Mapping[Hashable, Sequence[int]], nodes: int, most: in
 def metadata_holders(
     passages: Iterable[Passage], fields: Sequence[str]
 ) -> dict[Hashable, list[int]]:
-    """Return the rows that hold each value of some metadata fields."""
+    """Return the rows that hold each value of some metadata fields; True and 1 are two values."""
     holders: dict[Hashable, list[int]] = {}
     for row, passage in enumerate(passages):
-        for field in fields:
+        for field in dict.fromkeys(fields):
             if field in passage.metadata:
-                holders.setdefault((field, passage.metadata[field]), []).append(row)
+                value = passage.metadata[field]
+                key = (field, "is", value) if isinstance(value, bool) else (field, value)
+                holders.setdefault(key, []).append(row)
     return holders

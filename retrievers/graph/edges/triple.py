@@ -43,7 +43,7 @@ def read_triples(path: Path) -> list[Triple]:
         CorpusError: naming the file and line that is neither, or the file that cannot be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise CorpusError(f"the triples in {path} cannot be read: {error}") from error
     found = []
