@@ -33,7 +33,7 @@ def expand(
     reference: _Weight = 1.0,
     triple: _Weight = 1.0,
     metadata: _Weight = 0.3,
-    seq: _Weight = 0.3,
+    seq: _Weight = 0.1,
     parent: _Weight = 0.1,
     knn: _Weight = 0.0,
     knn_symmetry: Literal["mutual", "union"] = "mutual",

@@ -62,7 +62,7 @@ class EdgeWeights:
     reference: float = 1.0
     triple: float = 1.0
     metadata: float = 0.3
-    seq: float = 0.3
+    seq: float = 0.1
     parent: float = 0.1
     knn: float = 0.0
     knn_symmetry: Literal["mutual", "union"] = "mutual"
