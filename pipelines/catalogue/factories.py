@@ -66,7 +66,9 @@ def cached(
         lm: the language model, which runs here.
         kv: keeps the KV of passages between runs; by default the index's own store.
         encoder: compares sentences by meaning for citations.
-        mode: `ape` reads cached passages side by side; `sequential` prefills one prompt, exactly.
+        mode: `ape` and `parallel` read cached passages side by side, with and without weights;
+            `block` one after another; `graph` reads the best one anew over the others (Graph-KV);
+            `sequential` prefills one prompt, exactly.
         max_tokens: the most to generate, at least 1.
         temperature: 0 is greedy; above 0 samples.
         seed: of the sampler.

@@ -32,7 +32,8 @@ _EXAMPLE = """\
 Passages are read from the KV cache; the first question about a passage fills it.
 --mode, --top-k and the like are short for --set on the recipe's steps `retrieve`, `prune` and
 `generate`; what a recipe does not have is an error. `dovetail new --list` lists the recipes.
---mode graph does not exist yet; --mode ape reads passages side by side (APE).
+Modes read passages side by side (ape, parallel), one after another (block), or the best anew over
+the others (graph: Graph-KV; the corpus graph is recipe graph); sequential is one full prompt.
 
 examples:
   dovetail ask "What did we decide about backups?" -i notes.idx
@@ -64,8 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--mode",
-        choices=("ape", "sequential"),
-        help="ape: cached passages side by side; sequential: one full prompt (default: ape)",
+        choices=("ape", "parallel", "block", "graph", "sequential"),
+        help="how cached passages are read; sequential: one full prompt (default: ape)",
     )
     parser.add_argument("--top-k", metavar="N", help="passages to read (default: 3)")
     parser.add_argument(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from rag.generation.citations import SupportMatcher
 from rag.generation.decoding import Sampling, TextStream
@@ -13,8 +13,10 @@ from rag.generation.plan import (
     ContextWeights,
     EncodingPlan,
     PlacedRows,
+    block_plan,
     parallel_plan,
     sequential_plan,
+    target_plan,
 )
 from rag.generation.prompt import PromptEncoder, rows_of_sentences
 from rag.records import Answer, Passage, Query
@@ -22,23 +24,29 @@ from rag.records import Answer, Passage, Query
 if TYPE_CHECKING:
     from rag.generation.engine import Engine, Prefilled
 
-Mode = Literal["sequential", "ape"]
-MODES: tuple[Mode, ...] = ("sequential", "ape")
+Mode = Literal["sequential", "parallel", "ape", "block", "graph"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 @dataclass(frozen=True)
 class GenerateCached:
     """Answers a question from passages; satisfies `rag.protocols.LanguageModel`.
 
-    `ape` reads each passage's cached rows, all passages side by side at shared positions
-    (arXiv 2502.05431); rows of sentences that were pruned are left out and the rest re-packed.
-    `sequential` prefills the same kept sentences as one prompt, best passage last: the exact
-    baseline.
+    All modes but `sequential` read each passage's cached rows; rows of sentences that were pruned
+    are left out and the rest re-packed:
+
+    - `ape`: all passages side by side at shared positions, weighed by T, S and b
+      (arXiv:2502.05431); `parallel` is the same with neutral weights;
+    - `block`: one after another, best passage last, each blind to the others (arXiv:2409.15355);
+    - `graph`: the best passage is read anew over all others, which are cached, and the question
+      after it: Graph-KV with one target (arXiv:2506.07334). One passage more is prefilled;
+    - `sequential` prefills the same kept sentences as one prompt, best passage last: the exact
+      baseline.
 
     Attributes:
         engine: runs the model.
         prompt: tokenises the pieces of the prompt for the same model.
-        mode: `ape` or `sequential`.
+        mode: one of `MODES`.
         weights: T, S and b of `ape`. (0.8, 1, 0) measured best on the default model; the authors'
             (0.9, 0.9, 0) takes weight from the passages, and half of the answers with it.
         sampling: how tokens are chosen.
@@ -100,8 +108,16 @@ class GenerateCached:
         for passage in passages:
             segment = self.prompt.passage(passage, prefix)
             segments.append((segment, rows_of_sentences(segment, passage.kept_rows)))
-        if self.mode == "ape":
-            return parallel_plan(prefix, tuple(segments), question, self.weights)
+        if self.mode in ("ape", "parallel"):
+            weights = self.weights if self.mode == "ape" else ContextWeights()
+            return parallel_plan(prefix, tuple(segments), question, weights, mode=self.mode)
+        if self.mode == "block":
+            return block_plan(prefix, tuple(reversed(segments)), question)
+        if self.mode == "graph":
+            target, *sources = segments
+            return target_plan(
+                prefix, tuple(sources), PlacedRows(target[0], 0, target[1]), question
+            )
         read = [PlacedRows(segment, 0, rows).token_ids for segment, rows in reversed(segments)]
         parts = (prefix.token_ids, *read, question)
         return sequential_plan(tuple(token for part in parts for token in part))

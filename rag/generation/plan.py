@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rag.records import Segment
 
@@ -101,6 +101,10 @@ class EncodingPlan:
         return self.prefill_start + len(self.prefill) - 1
 
 
+Passages = tuple[tuple[Segment, tuple[int, ...] | None], ...]
+"""Cached passages, each with the rows to read; None means all of them."""
+
+
 def sequential_plan(token_ids: tuple[int, ...]) -> EncodingPlan:
     """Plan a full prefill: every token is computed and sees all before it."""
     return EncodingPlan("sequential", None, (), token_ids, 0)
@@ -108,7 +112,7 @@ def sequential_plan(token_ids: tuple[int, ...]) -> EncodingPlan:
 
 def parallel_plan(
     prefix: Segment,
-    passages: tuple[tuple[Segment, tuple[int, ...] | None], ...],
+    passages: Passages,
     question: tuple[int, ...],
     weights: ContextWeights,
     *,
@@ -126,9 +130,62 @@ def parallel_plan(
     Raises:
         ValueError: if a passage was not encoded after exactly this prefix.
     """
-    for segment, _ in passages:
-        if segment.parents != (prefix,):
-            raise ValueError(f"{segment.name!r} was not encoded after this prefix")
+    _check_parents(prefix, passages)
     context = tuple(PlacedRows(segment, len(prefix), rows) for segment, rows in passages)
     start = len(prefix) + max((len(placed) for placed in context), default=0)
     return EncodingPlan(mode, PlacedRows(prefix, 0), context, question, start, weights)
+
+
+def block_plan(prefix: Segment, passages: Passages, question: tuple[int, ...]) -> EncodingPlan:
+    """Plan Block-Attention's layout: passages one after another, each blind to the others.
+
+    Positions are those of a sequential prompt, so nothing is closer to the question than it would
+    be there. Keys are rotated to them exactly, but were computed where the passage was encoded,
+    right after the prefix: below the first layer they remember its distance from the prefix.
+    Source: Ma et al. 2024, arXiv:2409.15355; without its fine-tuning.
+
+    Args:
+        prefix: encoded at positions from 0.
+        passages: as of `parallel_plan`; the last stands next to the question.
+        question: its tokens.
+
+    Raises:
+        ValueError: if a passage was not encoded after exactly this prefix.
+    """
+    _check_parents(prefix, passages)
+    context: list[PlacedRows] = []
+    start = len(prefix)
+    for segment, rows in passages:
+        context.append(PlacedRows(segment, start, rows))
+        start += len(context[-1])
+    return EncodingPlan("block", PlacedRows(prefix, 0), tuple(context), question, start)
+
+
+def target_plan(
+    prefix: Segment, sources: Passages, target: PlacedRows, question: tuple[int, ...]
+) -> EncodingPlan:
+    """Plan Graph-KV with one target: a passage that is read anew over all others.
+
+    Sources are cached and share positions, as in `parallel_plan`. The target's tokens follow the
+    longest of them, see the prefix, all sources and themselves, and are computed; then comes the
+    question, which sees everything. The target's own cached rows are not used, as a second copy
+    would only compete with the first. Source: Graph-KV, arXiv:2506.07334, with edges into the best
+    passage and no rounds.
+
+    Args:
+        prefix: encoded at positions from 0.
+        sources: as of `parallel_plan`; may be empty.
+        target: the rows of the target to read; its start is not looked at.
+        question: its tokens.
+
+    Raises:
+        ValueError: if a source was not encoded after exactly this prefix.
+    """
+    plan = parallel_plan(prefix, sources, question, ContextWeights(), mode="graph")
+    return replace(plan, prefill=(*target.token_ids, *question))
+
+
+def _check_parents(prefix: Segment, passages: Passages) -> None:
+    for segment, _ in passages:
+        if segment.parents != (prefix,):
+            raise ValueError(f"{segment.name!r} was not encoded after this prefix")

@@ -215,7 +215,7 @@ def test_a_damaged_kv_file_is_a_miss_and_the_answer_the_same(ask_json, index):
         (["--threshold", "-0.5"], "threshold must be at least 0, got -0.5"),
         (["--kv-ram", "lots"], "must be a size such as 500MB or 4GB, got 'lots'"),
         (["--kv-disk", "-1GB"], "--kv-disk"),
-        (["--mode", "graph"], "invalid choice: 'graph'"),
+        (["--mode", "apt"], "invalid choice: 'apt'"),
         (["--dtype", "int8"], "invalid choice: 'int8'"),
         (["--top-k", "many"], "retrieve.hybrid.top_k wants int, got 'many'"),
     ],

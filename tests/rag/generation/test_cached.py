@@ -8,7 +8,7 @@ import torch
 
 from kvstore.store import KVStore
 from rag.errors import UnsupportedModelError
-from rag.generation.cached import GenerateCached
+from rag.generation.cached import MODES, GenerateCached
 from rag.generation.decoding import Sampling
 from rag.generation.engine import Engine
 from rag.generation.plan import ContextWeights
@@ -178,6 +178,34 @@ def test_the_template_renders_the_text_of_a_sequential_prompt(generator):
     assert TEMPLATE.render(QUERY, [], " It is ") == "Answer.\n\nQ: What is lazy?\nA: It is"
 
 
+def test_neutral_weights_are_mode_parallel(generator):
+    made = generator(weights=ContextWeights(0.5, 0.5))
+    neutral = generator(weights=NEUTRAL)
+    plan = made.with_mode("parallel").plan(QUERY, PASSAGES)
+    assert plan == replace(neutral.plan(QUERY, PASSAGES), mode="parallel")
+
+
+def test_graph_prefills_the_best_passage_over_the_others(generator):
+    made = generator(DictCache(), mode="graph", sampling=Sampling(max_tokens=5))
+    texts = [f"# {p.title}: {p.text}\n\n" for p in PASSAGES]
+    made(QUERY, PASSAGES)
+    answer = made(QUERY, PASSAGES)
+    question = "Q: What is lazy?\nA:"
+    assert answer.prompt == "".join(["Answer.\n\n", *texts[1:], texts[0], question])
+    target = made.prompt.passage(PASSAGES[0], made.prompt.prefix())
+    assert answer.tokens.prefilled == len(target) + len(made.prompt.question(QUERY))
+    assert answer.mode == "graph"
+    assert set(answer.cache.reasons) == {"prefix", *(p.id for p in PASSAGES[1:])}
+
+
+def test_block_puts_the_best_passage_next_to_the_question(generator):
+    made = generator(mode="block")
+    plan = made.plan(QUERY, PASSAGES)
+    assert [placed.segment.name for placed in plan.context] == [p.id for p in reversed(PASSAGES)]
+    sequential = made.with_mode("sequential")
+    assert made.prompt_text(plan) == sequential.prompt_text(sequential.plan(QUERY, PASSAGES))
+
+
 def test_tokens_are_cached_or_prefilled_and_sum_to_the_prompt(generator, tiny_tokenizer):
     made = generator(DictCache(), sampling=Sampling(max_tokens=5))
     missed = made(QUERY, PASSAGES).tokens
@@ -193,10 +221,10 @@ def test_tokens_are_cached_or_prefilled_and_sum_to_the_prompt(generator, tiny_to
     assert everything.cache == CacheUse()
 
 
-def test_pruned_sentences_are_not_read_in_either_mode(generator):
+def test_pruned_sentences_are_not_read_in_any_mode(generator):
     pruned = passage_of("yield", *pieces_of("yield"), kept={1})
     made = generator()
-    for mode in ("ape", "sequential"):
+    for mode in MODES:
         answer = made.with_mode(mode)(QUERY, [pruned])
         assert answer.prompt == "Answer.\n\n# yield: A yield is lazy.\n\nQ: What is lazy?\nA:"
         assert answer.passages == (pruned,)
@@ -215,7 +243,7 @@ def test_a_passage_without_a_kept_sentence_is_not_read(generator):
     assert "assert" not in answer.cache.reasons
 
 
-@pytest.mark.parametrize("mode", ["ape", "sequential"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("passages", [[], [passage_of("p", "One. ", kept=set())]])
 def test_with_nothing_to_read_the_model_is_not_asked(generator, mode, passages):
     made = generator(kind=Untouchable, mode=mode)
@@ -359,8 +387,9 @@ def test_a_prompt_past_the_window_is_refused(generator):
 
 
 def test_an_unknown_mode_is_refused(generator):
-    with pytest.raises(ValueError, match="mode must be one of sequential, ape, got 'graph'"):
-        generator(mode="graph")
+    known = "sequential, parallel, ape, block, graph"
+    with pytest.raises(ValueError, match=f"mode must be one of {known}, got 'apt'"):
+        generator(mode="apt")
     with pytest.raises(ValueError, match="got 'full'"):
         generator().with_mode("full")
 

@@ -13,8 +13,10 @@ from rag.generation.plan import (
     ContextWeights,
     EncodingPlan,
     PlacedRows,
+    block_plan,
     parallel_plan,
     sequential_plan,
+    target_plan,
 )
 from rag.protocols import Lookup
 from rag.records import ModelIdentity, Segment
@@ -121,6 +123,67 @@ def test_passages_equal_one_dense_forward_with_a_block_mask(tiny_model, family, 
     )
     want = dense_oracle(engine, plan)[-1]
     assert (engine.prefill(plan).logits - want).abs().max() < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_blocks_one_after_another_equal_one_dense_forward(tiny_model, family, dtype):
+    # In one layer, keys depend on no other token; deeper ones remember where they were encoded.
+    engine = engine_of(tiny_model(family, dtype, num_hidden_layers=1))
+    prefix, passages = segments(engine)
+    plan = block_plan(prefix, tuple((p, None) for p in passages), tokens(7, seed=9))
+    assert [placed.start for placed in plan.context] == [4, 13, 19]
+    assert plan.prefill_start == 32
+    want = dense_oracle(engine, plan)[-1]
+    assert (engine.prefill(plan).logits - want).abs().max() < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_a_target_read_over_its_sources_equals_one_dense_forward(tiny_model, family, dtype):
+    engine = engine_of(tiny_model(family, dtype))
+    prefix, (target, *sources) = segments(engine)
+    pairs = tuple((p, None) for p in sources)
+    plan = target_plan(prefix, pairs, PlacedRows(target, 0, (0, 1, 4)), tokens(7, seed=9))
+    assert plan.prefill_start == 4 + 13
+    assert plan.prefill == tuple(target.token_ids[row] for row in (0, 1, 4)) + tokens(7, seed=9)
+    want = dense_oracle(engine, plan)[-1]
+    assert (engine.prefill(plan).logits - want).abs().max() < TOLERANCE[dtype]
+
+
+def test_one_block_and_a_target_without_sources_are_sequential_prefills(tiny_model):
+    engine = engine_of(tiny_model(dtype=torch.float64))
+    prefix, (passage, *_) = segments(engine)
+    question = tokens(7, seed=9)
+    ids = (*prefix.token_ids, *passage.token_ids, *question)
+    want = engine.prefill(sequential_plan(ids)).logits
+    alone = block_plan(prefix, ((passage, None),), question)
+    target = target_plan(prefix, (), PlacedRows(passage, 0), question)
+    for plan in (alone, target):
+        assert (engine.prefill(plan).logits - want).abs().max() < TOLERANCE[torch.float64]
+
+
+def test_a_target_depends_on_its_sources_and_not_on_their_order(tiny_model):
+    engine = engine_of(tiny_model(dtype=torch.float64))
+    prefix, (target, *sources) = segments(engine)
+    question = tokens(7, seed=9)
+
+    def logits(chosen):
+        pairs = tuple((p, None) for p in chosen)
+        return engine.prefill(target_plan(prefix, pairs, PlacedRows(target, 0), question)).logits
+
+    both = logits(sources)
+    assert (logits(sources[::-1]) - both).abs().max() < TOLERANCE[torch.float64]
+    assert (logits(sources[:1]) - both).abs().max() > 1e-3
+
+
+def test_blocks_depend_on_their_order(tiny_model):
+    engine = engine_of(tiny_model())
+    prefix, passages = segments(engine)
+    pairs = tuple((p, None) for p in passages)
+    one, other = (block_plan(prefix, ps, tokens(7, seed=9)) for ps in (pairs, pairs[::-1]))
+    difference = engine.prefill(one).logits - engine.prefill(other).logits
+    assert difference.abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("change", ["start", "weights", "swapped groups"])
