@@ -232,7 +232,8 @@ def _matrix(edges: EdgeList, nodes: int) -> Any:
     sources, targets = edges.sources[order], edges.targets[order]
     first = np.ones(len(order), bool)
     first[1:] = (np.diff(sources) != 0) | (np.diff(targets) != 0)
-    starts = np.zeros(nodes + 1, np.int64)
+    index = np.int32 if len(edges) < 2**31 else np.int64  # else scipy widens the targets too
+    starts = np.zeros(nodes + 1, index)
     np.cumsum(np.bincount(sources[first], minlength=nodes), out=starts[1:])
     return sp.csr_array(
         (edges.weights[order][first].astype(np.float32), targets[first].astype(np.int32), starts),

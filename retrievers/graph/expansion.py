@@ -97,7 +97,7 @@ class GraphExpansion:
         Args:
             query: what was asked.
             passages: the ranking to expand, best first; one without a score counts 0. Those that
-                the graph does not hold keep their base score.
+                the graph does not hold count 0 in it.
         """
         return self.batch(query=[query], passages=[passages])[0]
 

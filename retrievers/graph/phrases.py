@@ -51,7 +51,7 @@ def phrases(text: str, said: Words, stop_words: frozenset[str]) -> list[Phrase]:
         end = _end(text, said, place)
         begins = _begins_sentence(text, said.starts[place])
         first = place
-        if said.keys[place] in stop_words and (begins or end == place + 1):
+        if begins and said.keys[place] in stop_words:
             first += 1
             while first < end and said.raw[first] in _JOINTS:
                 first += 1

@@ -5,8 +5,8 @@ import numpy as np
 from retrievers.graph.edges.edge_list import EdgeList
 
 _BLOCK = 4_000_000  # similarities that are held at once
-_SPARE = 8  # candidates beyond k, so that single precision cannot decide who is among the k
-_DIGITS = 5  # to which single precision is trusted in choosing candidates
+_PAIRS = 20_000  # exact cosines that are computed at once
+_TRUST = 1e-5  # more than single precision can be wrong by; what is that near is looked at exactly
 
 
 def nearest_edges(
@@ -38,23 +38,13 @@ def nearest_edges(
         block = starts[first : first + size]
         similar = unit[block] @ candidates.T
         similar[block[:, None] == ends[None, :]] = -1.0
-        taken = min(k + _SPARE, len(ends))
-        if not taken:
+        if not len(ends):
             break
-        columns = _candidates(np.round(similar, _DIGITS), taken)
-        found.append(_best(vectors, block, ends[columns], k, floor))
+        place = max(0, len(ends) - k)
+        least = np.partition(similar, place, axis=1)[:, place]
+        rows_of, columns = np.nonzero(similar >= np.maximum(least, floor)[:, None] - _TRUST)
+        found.append(_best(vectors, block[rows_of], ends[columns], k, floor))
     return EdgeList.joined(found)
-
-
-def _candidates(similar: np.ndarray, count: int) -> np.ndarray:
-    """Return the columns of the largest entries of each row, (rows, count); ties to the lower."""
-    least = np.partition(similar, similar.shape[1] - count, axis=1)[:, -count]
-    found = np.empty((len(similar), count), np.int64)
-    for row, (values, last) in enumerate(zip(similar, least, strict=True)):
-        above = np.flatnonzero(values > last)
-        found[row, : len(above)] = above
-        found[row, len(above) :] = np.flatnonzero(values == last)[: count - len(above)]
-    return found
 
 
 def kept_nearest(edges: EdgeList, k: int) -> EdgeList:
@@ -67,15 +57,17 @@ def kept_nearest(edges: EdgeList, k: int) -> EdgeList:
 
 
 def _best(
-    vectors: np.ndarray, block: np.ndarray, candidates: np.ndarray, k: int, floor: float
+    vectors: np.ndarray, sources: np.ndarray, targets: np.ndarray, k: int, floor: float
 ) -> EdgeList:
-    """Return the edges of a block of rows, by exact cosines of their candidates (rows, m)."""
-    sources = np.repeat(block, candidates.shape[1])
-    targets = candidates.ravel()
-    left, right = vectors[sources].astype(np.float64), vectors[targets].astype(np.float64)
-    lengths = np.sqrt(np.einsum("nd,nd->n", left, left) * np.einsum("nd,nd->n", right, right))
-    products = np.einsum("nd,nd->n", left, right)
-    exact = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
+    """Return the k best edges of each row among some pairs, by their exact cosines."""
+    exact = np.zeros(len(sources))
+    for first in range(0, len(sources), _PAIRS):
+        pairs = slice(first, first + _PAIRS)
+        left = vectors[sources[pairs]].astype(np.float64)
+        right = vectors[targets[pairs]].astype(np.float64)
+        squares = np.einsum("nd,nd->n", left, left) * np.einsum("nd,nd->n", right, right)
+        products = np.einsum("nd,nd->n", left, right)
+        np.divide(products, np.sqrt(squares), out=exact[pairs], where=squares > 0)
     weights = np.minimum(exact, 1.0).astype(np.float32).astype(np.float64)
     worth = (weights >= floor) & (sources != targets)
     return kept_nearest(EdgeList(sources[worth], targets[worth], weights[worth]), k)

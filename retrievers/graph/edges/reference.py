@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from rag.records import Passage
 from retrievers.graph.edges.edge_list import EdgeList
 
-# [text](target "title"), [[target|text]], <a href="target">, and the target of `.. _x: target`.
+# [text](target "title"), [text](<target>), [[target|text]], <a href="target">.
 _LINK = re.compile(
     r"\]\(\s*(?:<(?P<angled>[^<>\n]+)>|(?P<inline>(?:[^()\s<>]|\([^()\s]*\))+))"
     r"|\[\[(?P<wiki>[^\]|#]+)(?:#[^\]|]*)?(?:\|[^\]]*)?\]\]"
