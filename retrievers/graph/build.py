@@ -24,7 +24,7 @@ from retrievers.graph.phrases import Phrase, phrases
 from retrievers.graph.settings import RULES, GraphSettings
 from retrievers.graph.words import words
 from retrievers.ranking import rows_by_id
-from retrievers.sparse.sorted_strings import SortedStrings
+from retrievers.sorted_strings import SortedStrings
 
 
 def build_graph(

@@ -14,7 +14,7 @@ from retrievers.graph.lists import Lists
 from retrievers.graph.names import Names
 from retrievers.graph.pagerank import Walk
 from retrievers.graph.settings import KINDS, RULES, EdgeWeights, GraphSettings
-from retrievers.sparse.sorted_strings import SortedStrings
+from retrievers.sorted_strings import SortedStrings
 
 _WALKS = 4  # prepared walks that are kept
 

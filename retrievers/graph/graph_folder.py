@@ -15,7 +15,7 @@ from retrievers.arrays import write_array
 from retrievers.graph.corpus_graph import CorpusGraph, Facts
 from retrievers.graph.lists import Lists
 from retrievers.graph.settings import KINDS, GraphSettings
-from retrievers.sparse.sorted_strings import SortedStrings
+from retrievers.sorted_strings import SortedStrings
 
 ABOUT = "graph.json"
 _FORMAT = 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retrievers.sparse.sorted_strings import SortedStrings
+from retrievers.sorted_strings import SortedStrings
 
 _COUNTS = (np.uint8, np.uint16, np.int32)
 VALUE_TYPES = (*_COUNTS, np.float32)

@@ -11,8 +11,8 @@ import numpy as np
 
 from rag.errors import IndexFolderError
 from rag.files import sync_folder
+from retrievers.sorted_strings import SortedStrings
 from retrievers.sparse.segment import VALUE_TYPES, Segment
-from retrievers.sparse.sorted_strings import SortedStrings
 
 
 def segment_folder(folder: Path, name: str) -> Path:

@@ -15,7 +15,7 @@ from retrievers.graph.corpus_graph import CorpusGraph, Facts
 from retrievers.graph.lists import Lists
 from retrievers.graph.pagerank import pagerank
 from retrievers.graph.settings import KINDS, EdgeWeights, GraphSettings
-from retrievers.sparse.sorted_strings import SortedStrings
+from retrievers.sorted_strings import SortedStrings
 
 NOTHING = EdgeWeights.only()
 

@@ -17,7 +17,7 @@ from retrievers.graph.corpus_graph import CorpusGraph, Facts
 from retrievers.graph.expansion import GraphExpansion, with_edges
 from retrievers.graph.lists import Lists
 from retrievers.graph.settings import KINDS, EdgeWeights, GraphSettings
-from retrievers.sparse.sorted_strings import SortedStrings
+from retrievers.sorted_strings import SortedStrings
 
 METHODS = ("pagerank", "push", "hops")
 NAMED = {
