@@ -8,7 +8,7 @@ from kvstore.store import KVStore
 from pipelines.open_index import DISK_BYTES, RAM_BYTES, OpenIndex
 from pruners.sentences import SentencePruner
 from rag.bounds import Bounds
-from rag.generation.cached import GenerateCached, Mode
+from rag.generation.cached import Edges, GenerateCached, Mode
 from rag.generation.citations import SupportMatcher
 from rag.generation.decoding import Sampling
 from rag.generation.local_model import LocalModel
@@ -57,6 +57,8 @@ def cached(
     ape_scale: Annotated[float, Bounds(low=0, open_low=True)] = 1.0,
     ape_bias: float = 0.0,
     threshold: _Share = 0.5,
+    edges: Edges = "into_top_k",
+    k: Annotated[int, Bounds(low=1)] = 1,
 ) -> GenerateCached:
     """Answers from cached passages, with citations; only the question is prefilled.
 
@@ -67,7 +69,7 @@ def cached(
         kv: keeps the KV of passages between runs; by default the index's own store.
         encoder: compares sentences by meaning for citations.
         mode: `ape` and `parallel` read cached passages side by side, with and without weights;
-            `block` one after another; `graph` reads the best one anew over the others (Graph-KV);
+            `block` one after another; `graph` computes some anew over others (Graph-KV);
             `sequential` prefills one prompt, exactly.
         max_tokens: the most to generate, at least 1.
         temperature: 0 is greedy; above 0 samples.
@@ -76,6 +78,9 @@ def cached(
         ape_scale: S, weighs the passages.
         ape_bias: b, in nats, weighs the passages.
         threshold: least support for a citation, in [0, 1].
+        edges: of mode `graph`: into the best k passages, from them, a chain from worst to best, or
+            the corpus graph's own.
+        k: how many the best ones are.
     """
     return GenerateCached(
         lm.engine(kv),
@@ -84,6 +89,8 @@ def cached(
         weights=ContextWeights(ape_temperature, ape_scale, ape_bias),
         sampling=Sampling(max_tokens, temperature, seed),
         support=SupportMatcher(encoder, threshold),
+        edges=edges,
+        k=k,
     )
 
 

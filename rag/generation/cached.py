@@ -13,17 +13,20 @@ from rag.generation.plan import (
     ContextWeights,
     EncodingPlan,
     PlacedRows,
+    Sources,
     block_plan,
+    graph_plan,
     parallel_plan,
     sequential_plan,
-    target_plan,
 )
 from rag.generation.prompt import PromptEncoder, rows_of_sentences
+from rag.generation.source_structure import source_rows
 from rag.records import Answer, Passage, Query
 
 if TYPE_CHECKING:
     from rag.generation.engine import Engine, Prefilled
 
+Edges = Literal["into_top_k", "from_top_m", "chain", "corpus"]
 Mode = Literal["sequential", "parallel", "ape", "block", "graph"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
@@ -38,8 +41,8 @@ class GenerateCached:
     - `ape`: all passages side by side at shared positions, weighed by T, S and b
       (arXiv:2502.05431); `parallel` is the same with neutral weights;
     - `block`: one after another, best passage last, each blind to the others (arXiv:2409.15355);
-    - `graph`: the best passage is read anew over all others, which are cached, and the question
-      after it: Graph-KV with one target (arXiv:2506.07334). One passage more is prefilled;
+    - `graph`: passages are computed anew over others, as `edges` say, and the question comes after
+      them (Graph-KV, arXiv:2506.07334);
     - `sequential` prefills the same kept sentences as one prompt, best passage last: the exact
       baseline.
 
@@ -51,9 +54,15 @@ class GenerateCached:
             (0.9, 0.9, 0) takes weight from the passages, and half of the answers with it.
         sampling: how tokens are chosen.
         support: attributes citations.
+        edges: of mode `graph`, from sources to targets: `into_top_k`, the best k are targets of all
+            others; `from_top_m`, all others are targets of the best k; `chain`, each is a target of
+            the next worse one; `corpus`, the edges of the corpus graph that retrieval returned, the
+            better passage the target.
+        k: how many the best ones are, at least 1.
 
     Raises:
-        ValueError: for an unknown mode, or an engine and a prompt of different models.
+        ValueError: for an unknown mode or edges, k below 1, or an engine and a prompt of different
+            models.
     """
 
     engine: Engine
@@ -62,10 +71,18 @@ class GenerateCached:
     weights: ContextWeights = ContextWeights(0.8, 1.0)
     sampling: Sampling = Sampling()
     support: SupportMatcher = field(default_factory=SupportMatcher)
+    edges: Edges = "into_top_k"
+    k: int = 1
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}")
+        if self.edges not in get_args(Edges):
+            raise ValueError(
+                f"edges must be one of {', '.join(get_args(Edges))}, got {self.edges!r}"
+            )
+        if self.k < 1:
+            raise ValueError(f"k must be at least 1, got {self.k}")
         if self.engine.identity != self.prompt.identity:
             raise ValueError("engine and prompt must belong to the same model")
 
@@ -114,13 +131,21 @@ class GenerateCached:
         if self.mode == "block":
             return block_plan(prefix, tuple(reversed(segments)), question)
         if self.mode == "graph":
-            target, *sources = segments
-            return target_plan(
-                prefix, tuple(sources), PlacedRows(target[0], 0, target[1]), question
-            )
+            return graph_plan(prefix, tuple(segments), self.sources(passages), question)
         read = [PlacedRows(segment, 0, rows).token_ids for segment, rows in reversed(segments)]
         parts = (prefix.token_ids, *read, question)
         return sequential_plan(tuple(token for part in parts for token in part))
+
+    def sources(self, passages: Sequence[Passage]) -> Sources:
+        """Return the rows of the passages that each one is computed anew over, in mode `graph`."""
+        rows = tuple(range(len(passages)))
+        if self.edges == "corpus":
+            return source_rows(passages)
+        if self.edges == "chain":
+            return tuple(rows[row + 1 : row + 2] for row in rows)
+        best, others = rows[: self.k], rows[self.k :]
+        targets, sources = (best, others) if self.edges == "into_top_k" else (others, best)
+        return tuple(sources if row in targets else () for row in rows)
 
     def prompt_text(self, plan: EncodingPlan) -> str:
         """Return the exact text that the model reads, cached parts in the plan's order."""

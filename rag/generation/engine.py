@@ -297,7 +297,11 @@ class Engine:
         started = time.perf_counter()
         prefix = None if plan.prefix is None else self._place(plan.prefix, reading)
         arena = self._free_arenas.pop() if self._free_arenas else Scratch()
-        groups = self._groups(plan, arena, reading)
+        groups = (
+            self._with_targets(plan, prefix, reading)
+            if plan.targets
+            else self._groups(plan, arena, reading)
+        )
         cache = SegmentCache(groups, self._scratch, prefix)
         # The copies belong to this request until nobody can read its cache any more.
         weakref.finalize(cache, self._free_arenas.append, arena)
@@ -349,6 +353,25 @@ class Engine:
                     )
                 )
         return groups
+
+    def _with_targets(
+        self, plan: EncodingPlan, prefix: tuple[Tensor, Tensor] | None, reading: _Reading
+    ) -> list[list[Group]]:
+        """Compute a plan's targets over their sources; return all its parts as neutral groups."""
+        parts = [self._place(item, reading) for item in plan.context]
+        for target in plan.targets:
+            seen = [parts[source] for source in target.sources]
+            cache = SegmentCache(self._neutral(seen), self._scratch, prefix)
+            self._run(target.placed.token_ids, target.placed.start, cache)
+            parts.append((cache.own_keys().transpose(1, 2), cache.own_values().transpose(1, 2)))
+        return self._neutral(parts)
+
+    def _neutral(self, parts: Sequence[tuple[Tensor, Tensor]]) -> list[list[Group]]:
+        """Return parts, (layers, kv_heads, tokens, head_dim) twice each, as groups by layer."""
+        return [
+            [Group(keys[layer], values[layer]) for keys, values in parts]
+            for layer in range(self.layers)
+        ]
 
     def _assemble(
         self, context: Sequence[PlacedRows], arena: Scratch, reading: _Reading

@@ -77,7 +77,7 @@ def token_use(plans: Sequence[EncodingPlan], use: CacheUse, generated: int) -> T
     total, cached = 0, 0
     known = {name for name, reason in use.reasons.items() if reason.startswith("hit")}
     for plan in plans:
-        total += plan.cached_tokens + len(plan.prefill)
+        total += plan.cached_tokens + plan.computed_tokens
         for placed in (plan.prefix, *plan.context):
             if placed is None:
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from graphlib import CycleError, TopologicalSorter
 
 from rag.records import Segment
 
@@ -67,6 +68,20 @@ class PlacedRows:
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """Rows that are computed for this request, over the prefix and some other parts of its plan.
+
+    Attributes:
+        placed: what to compute, and where.
+        sources: what it sees beside the prefix and itself, as places among the parts of the plan:
+            its context, then its targets. Targets come after their sources, so there is no cycle.
+    """
+
+    placed: PlacedRows
+    sources: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class EncodingPlan:
     """One request, as data: the engine executes any of them.
 
@@ -77,6 +92,11 @@ class EncodingPlan:
         prefill: tokens to run through the model: the question, or a whole sequential prompt.
         prefill_start: position of the first of them.
         weights: how context attention is weighed; neutral by default.
+        targets: passages that are computed anew over others, in order (Graph-KV).
+
+    Raises:
+        ValueError: if there is nothing to prefill, a target has a source that does not come before
+            it, or there are targets beside weights.
     """
 
     mode: str
@@ -85,10 +105,23 @@ class EncodingPlan:
     prefill: tuple[int, ...]
     prefill_start: int
     weights: ContextWeights = ContextWeights()
+    targets: tuple[Target, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.prefill:
             raise ValueError("prefill must hold at least one token, got none")
+        if self.targets and self.weights != ContextWeights():
+            raise ValueError(f"weights must be neutral where there are targets, got {self.weights}")
+        for place, target in enumerate(self.targets, len(self.context)):
+            if not all(0 <= source < place for source in target.sources):
+                raise ValueError(
+                    f"sources of part {place} must be parts before it, got {target.sources}"
+                )
+
+    @property
+    def computed_tokens(self) -> int:
+        """Tokens that run through the model: those of targets, and what is prefilled."""
+        return sum(len(target.placed) for target in self.targets) + len(self.prefill)
 
     @property
     def cached_tokens(self) -> int:
@@ -161,28 +194,83 @@ def block_plan(prefix: Segment, passages: Passages, question: tuple[int, ...]) -
     return EncodingPlan("block", PlacedRows(prefix, 0), tuple(context), question, start)
 
 
-def target_plan(
-    prefix: Segment, sources: Passages, target: PlacedRows, question: tuple[int, ...]
-) -> EncodingPlan:
-    """Plan Graph-KV with one target: a passage that is read anew over all others.
+Sources = tuple[tuple[int, ...], ...]
+"""For each passage the rows of the passages that its encoding attends to."""
 
-    Sources are cached and share positions, as in `parallel_plan`. The target's tokens follow the
-    longest of them, see the prefix, all sources and themselves, and are computed; then comes the
-    question, which sees everything. The target's own cached rows are not used, as a second copy
-    would only compete with the first. Source: Graph-KV, arXiv:2506.07334, with edges into the best
-    passage and no rounds.
+
+def graph_plan(
+    prefix: Segment,
+    passages: Passages,
+    sources: Sources,
+    question: tuple[int, ...],
+    *,
+    keep_round0: bool = False,
+) -> EncodingPlan:
+    """Plan Graph-KV: passages with sources are computed anew over them.
+
+    All cached passages share positions, as in `parallel_plan`. A target's tokens start after the
+    longest of its sources; it sees the prefix, its sources and its own earlier tokens, and no other
+    target but those among its sources, which it sees as they were computed anew. The question comes
+    after everything. One target over all else is prefilled with the question, which is the same
+    attention in one pass. Source: Graph-KV, arXiv:2506.07334.
 
     Args:
         prefix: encoded at positions from 0.
-        sources: as of `parallel_plan`; may be empty.
-        target: the rows of the target to read; its start is not looked at.
+        passages: as of `parallel_plan`.
+        sources: rows of `passages` for each, without a cycle; none for a passage that stays as it
+            is cached.
         question: its tokens.
+        keep_round0: whether the question also sees a target as it is cached.
 
     Raises:
-        ValueError: if a source was not encoded after exactly this prefix.
+        ValueError: if a passage was not encoded after exactly this prefix, `sources` is not as long
+            as `passages` or names another row, or it has a cycle.
     """
-    plan = parallel_plan(prefix, sources, question, ContextWeights(), mode="graph")
-    return replace(plan, prefill=(*target.token_ids, *question))
+    _check_parents(prefix, passages)
+    if len(sources) != len(passages):
+        raise ValueError(f"sources must be one a passage, {len(passages)}, got {len(sources)}")
+    order = _in_order(sources)
+    used = {row for row, of_row in enumerate(sources) if not of_row or keep_round0}
+    cached = [row for row in range(len(passages)) if row in used]
+    part = {row: place for place, row in enumerate(cached)}
+    context = tuple(PlacedRows(passages[row][0], len(prefix), passages[row][1]) for row in cached)
+    ends = {row: context[place].start + len(context[place]) for row, place in part.items()}
+    targets: list[Target] = []
+    for row in order:
+        if not sources[row]:
+            continue
+        segment, rows = passages[row]
+        start = max(ends[source] for source in sources[row])
+        parts = tuple(sorted(part[source] for source in sources[row]))
+        targets.append(Target(PlacedRows(segment, start, rows), parts))
+        part[row] = len(context) + len(targets) - 1
+        ends[row] = start + len(targets[-1].placed)
+    start = max(ends.values(), default=len(prefix))
+    plan = EncodingPlan(
+        "graph", PlacedRows(prefix, 0), context, question, start, targets=tuple(targets)
+    )
+    if len(targets) == 1 and len(targets[0].sources) == len(context):
+        (last,) = targets
+        ids = (*last.placed.token_ids, *question)
+        return replace(plan, prefill=ids, prefill_start=last.placed.start, targets=())
+    return plan
+
+
+def _in_order(sources: Sources) -> list[int]:
+    """Return rows so that each comes after its sources.
+
+    Raises:
+        ValueError: for a row that does not exist, or a cycle.
+    """
+    for row, of_row in enumerate(sources):
+        if not all(0 <= source < len(sources) for source in of_row):
+            raise ValueError(
+                f"sources of passage {row} must be rows in [0, {len(sources)}), got {of_row}"
+            )
+    try:
+        return list(TopologicalSorter(dict(enumerate(sources))).static_order())
+    except CycleError as error:
+        raise ValueError(f"sources must have no cycle, got {error.args[1]}") from None
 
 
 def _check_parents(prefix: Segment, passages: Passages) -> None:

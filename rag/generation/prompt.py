@@ -216,9 +216,10 @@ class PromptEncoder:
         return decoded
 
     def plan_text(self, plan: EncodingPlan) -> str:
-        """Return the exact text that a plan reads, cached parts in the plan's order."""
+        """Return the exact text that a plan reads: cached parts, targets, and what is prefilled."""
         cached = [plan.prefix, *plan.context] if plan.prefix else [*plan.context]
-        parts = [placed.token_ids for placed in cached]
+        placed = [*cached, *(target.placed for target in plan.targets)]
+        parts = [part.token_ids for part in placed]
         return "".join(self.text(ids) for ids in (*parts, plan.prefill))
 
     def _encode(self, texts: list[str]) -> list[list[int]]:

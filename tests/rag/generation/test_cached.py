@@ -17,6 +17,7 @@ from rag.protocols import Lookup
 from rag.records import (
     Answer,
     CacheUse,
+    Edge,
     ModelIdentity,
     Passage,
     Query,
@@ -399,3 +400,38 @@ def test_a_prompt_of_another_model_is_refused(generator):
     foreign = PromptEncoder(made.prompt.tokenizer, replace(made.prompt.identity, weights="other"))
     with pytest.raises(ValueError, match="engine and prompt must belong to the same model"):
         replace(made, prompt=foreign)
+
+
+@pytest.mark.parametrize(
+    ("edges", "k", "expected"),
+    [
+        ("into_top_k", 1, ((1, 2, 3), (), (), ())),
+        ("into_top_k", 3, ((3,), (3,), (3,), ())),
+        ("into_top_k", 9, ((), (), (), ())),
+        ("from_top_m", 1, ((), (0,), (0,), (0,))),
+        ("from_top_m", 2, ((), (), (0, 1), (0, 1))),
+        ("chain", 1, ((1,), (2,), (3,), ())),
+        ("corpus", 1, ((2,), (), (), ())),
+    ],
+)
+def test_edges_say_which_passage_is_computed_over_which(generator, edges, k, expected):
+    made = replace(generator(mode="graph"), edges=edges, k=k)
+    passages = [passage_of(f"p{n}", "One. ") for n in range(4)]
+    passages[2] = replace(passages[2], edges=(Edge("p2", "p0", "mention", 1.0),))
+    assert made.sources(passages) == expected
+
+
+@pytest.mark.parametrize("edges", ["into_top_k", "from_top_m", "chain", "corpus"])
+def test_every_kind_of_edges_answers_and_counts_its_tokens(generator, edges):
+    made = replace(generator(mode="graph", sampling=Sampling(max_tokens=3)), edges=edges, k=2)
+    answer = made(QUERY, PASSAGES)
+    plan = made.plan(QUERY, PASSAGES)
+    assert answer.tokens.prompt == plan.cached_tokens + plan.computed_tokens
+    assert answer.prompt.count("# ") == len(PASSAGES)
+
+
+def test_edges_that_do_not_exist_are_refused(generator):
+    with pytest.raises(ValueError, match="edges must be one of into_top_k, .*, got 'best'"):
+        replace(generator(), edges="best")
+    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
+        replace(generator(), k=0)

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,10 +14,11 @@ from rag.generation.plan import (
     ContextWeights,
     EncodingPlan,
     PlacedRows,
+    Target,
     block_plan,
+    graph_plan,
     parallel_plan,
     sequential_plan,
-    target_plan,
 )
 from rag.protocols import Lookup
 from rag.records import ModelIdentity, Segment
@@ -138,43 +140,157 @@ def test_blocks_one_after_another_equal_one_dense_forward(tiny_model, family, dt
     assert (engine.prefill(plan).logits - want).abs().max() < TOLERANCE[dtype]
 
 
+EDGES = {
+    "into_top_1": ((1, 2), (), ()),
+    "into_top_2": ((2,), (2,), ()),
+    "from_top_1": ((), (0,), (0,)),
+    "chain": ((1,), (2,), ()),
+    "dag": ((1, 2), (2,), ()),
+    "other way": ((), (0,), (0, 1)),
+    "none": ((), (), ()),
+}
+
+
+def graph_oracle(engine, prefix, passages, sources, question, *, keep_round0=False):
+    """One dense forward in which every copy of a passage is laid out and sees what it may see.
+
+    Written from the definition: a passage stands at the prefix's end if it is cached, and after the
+    longest of its sources if it is computed anew.
+    """
+    ids, positions, owner = list(prefix.token_ids), list(range(len(prefix))), [-1] * len(prefix)
+    seen = {}  # copy: the copies it sees
+
+    def lay(copy, token_ids, start):
+        ids.extend(token_ids)
+        positions.extend(range(start, start + len(token_ids)))
+        owner.extend([copy] * len(token_ids))
+
+    ends, current = {}, {}
+    for row, passage in enumerate(passages):
+        if not sources[row] or keep_round0:
+            lay(row, passage.token_ids, len(prefix))
+            seen[row], ends[row], current[row] = set(), len(prefix) + len(passage), row
+    waiting = [row for row in range(len(passages)) if sources[row]]
+    done = set(range(len(passages))) - set(waiting)
+    while waiting:
+        row = next(r for r in waiting if set(sources[r]) <= done)
+        waiting.remove(row)
+        start = max(ends[s] for s in sources[row])
+        copy = row + len(passages)
+        seen[copy] = {current[s] for s in sources[row]}
+        lay(copy, passages[row].token_ids, start)
+        done.add(row)
+        ends[row], current[row] = start + len(passages[row]), copy
+    asked = 2 * len(passages)
+    seen[asked] = set(seen)
+    lay(asked, question, max(ends.values()))
+    visible = torch.ones(len(ids), len(ids)).tril().bool()
+    for i, one in enumerate(owner):
+        for j, other in enumerate(owner[: i + 1]):
+            visible[i, j] = other in (one, -1) or other in seen.get(one, ())
+    return stock_forward(engine, ids, positions, visible)[-1]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("dtype", TOLERANCE)
-def test_a_target_read_over_its_sources_equals_one_dense_forward(tiny_model, family, dtype):
+@pytest.mark.parametrize("edges", EDGES)
+def test_any_acyclic_graph_equals_one_dense_forward(tiny_model, family, dtype, edges):
     engine = engine_of(tiny_model(family, dtype))
-    prefix, (target, *sources) = segments(engine)
-    pairs = tuple((p, None) for p in sources)
-    plan = target_plan(prefix, pairs, PlacedRows(target, 0, (0, 1, 4)), tokens(7, seed=9))
-    assert plan.prefill_start == 4 + 13
-    assert plan.prefill == tuple(target.token_ids[row] for row in (0, 1, 4)) + tokens(7, seed=9)
-    want = dense_oracle(engine, plan)[-1]
+    prefix, passages = segments(engine)
+    question = tokens(7, seed=9)
+    plan = graph_plan(prefix, tuple((p, None) for p in passages), EDGES[edges], question)
+    want = graph_oracle(engine, prefix, passages, EDGES[edges], question)
     assert (engine.prefill(plan).logits - want).abs().max() < TOLERANCE[dtype]
 
 
-def test_one_block_and_a_target_without_sources_are_sequential_prefills(tiny_model):
+@pytest.mark.parametrize("edges", ["into_top_1", "chain", "from_top_1"])
+def test_round_0_can_be_kept(tiny_model, edges):
     engine = engine_of(tiny_model(dtype=torch.float64))
-    prefix, (passage, *_) = segments(engine)
-    question = tokens(7, seed=9)
-    ids = (*prefix.token_ids, *passage.token_ids, *question)
+    prefix, passages = segments(engine)
+    question, sources = tokens(7, seed=9), EDGES[edges]
+    pairs = tuple((p, None) for p in passages)
+    plan = graph_plan(prefix, pairs, sources, question, keep_round0=True)
+    want = graph_oracle(engine, prefix, passages, sources, question, keep_round0=True)
+    found = engine.prefill(plan).logits
+    assert (found - want).abs().max() < TOLERANCE[torch.float64]
+    without = engine.prefill(graph_plan(prefix, pairs, sources, question)).logits
+    assert (found - without).abs().max() > 1e-3
+
+
+def test_no_edges_are_parallel_and_one_block_is_sequential(tiny_model):
+    engine = engine_of(tiny_model(dtype=torch.float64))
+    prefix, passages = segments(engine)
+    question, pairs = tokens(7, seed=9), tuple((p, None) for p in passages)
+    none = graph_plan(prefix, pairs, EDGES["none"], question)
+    assert none == replace(parallel_plan(prefix, pairs, question, ContextWeights()), mode="graph")
+    ids = (*prefix.token_ids, *passages[0].token_ids, *question)
     want = engine.prefill(sequential_plan(ids)).logits
-    alone = block_plan(prefix, ((passage, None),), question)
-    target = target_plan(prefix, (), PlacedRows(passage, 0), question)
-    for plan in (alone, target):
-        assert (engine.prefill(plan).logits - want).abs().max() < TOLERANCE[torch.float64]
+    alone = engine.prefill(block_plan(prefix, pairs[:1], question)).logits
+    assert (alone - want).abs().max() < TOLERANCE[torch.float64]
 
 
-def test_a_target_depends_on_its_sources_and_not_on_their_order(tiny_model):
+def test_a_target_over_all_others_is_one_pass_and_equals_two(tiny_model):
     engine = engine_of(tiny_model(dtype=torch.float64))
-    prefix, (target, *sources) = segments(engine)
+    prefix, passages = segments(engine)
+    question, pairs = tokens(7, seed=9), tuple((p, None) for p in passages)
+    merged = graph_plan(prefix, pairs, EDGES["into_top_1"], question)
+    assert merged.targets == ()
+    start = merged.prefill_start
+    apart = replace(
+        merged,
+        prefill=question,
+        prefill_start=start + len(passages[0]),
+        targets=(Target(PlacedRows(passages[0], start), (0, 1)),),
+    )
+    difference = engine.prefill(merged).logits - engine.prefill(apart).logits
+    assert difference.abs().max() < TOLERANCE[torch.float64]
+
+
+def test_targets_read_the_kept_rows_of_their_sources(tiny_model):
+    engine = engine_of(tiny_model(dtype=torch.float64))
+    prefix, passages = segments(engine)
+    kept = tuple((p, (0, 1, 3)) for p in passages)
+    plan = graph_plan(prefix, kept, EDGES["dag"], tokens(7, seed=9))
+    assert [len(target.placed) for target in plan.targets] == [3, 3]
+    assert plan.prefill_start == len(prefix) + 9
+    whole = graph_plan(prefix, tuple((p, None) for p in passages), EDGES["dag"], tokens(7, seed=9))
+    difference = engine.prefill(plan).logits - engine.prefill(whole).logits
+    assert difference.abs().max() > 1e-3
+
+
+def test_the_order_of_sources_and_other_targets_change_nothing(tiny_model):
+    engine = engine_of(tiny_model(dtype=torch.float64))
+    prefix, (a, b, c) = segments(engine)
     question = tokens(7, seed=9)
+    one = graph_plan(prefix, ((a, None), (b, None), (c, None)), ((2,), (2,), ()), question)
+    other = graph_plan(prefix, ((c, None), (b, None), (a, None)), ((), (0,), (0,)), question)
+    difference = engine.prefill(one).logits - engine.prefill(other).logits
+    assert difference.abs().max() < TOLERANCE[torch.float64]
 
-    def logits(chosen):
-        pairs = tuple((p, None) for p in chosen)
-        return engine.prefill(target_plan(prefix, pairs, PlacedRows(target, 0), question)).logits
 
-    both = logits(sources)
-    assert (logits(sources[::-1]) - both).abs().max() < TOLERANCE[torch.float64]
-    assert (logits(sources[:1]) - both).abs().max() > 1e-3
+def test_the_graph_oracle_sees_other_edges(tiny_model):
+    engine = engine_of(tiny_model())
+    prefix, passages = segments(engine)
+    question = tokens(7, seed=9)
+    plan = graph_plan(prefix, tuple((p, None) for p in passages), EDGES["into_top_2"], question)
+    found = engine.prefill(plan).logits
+    for edges in ("into_top_1", "chain", "none"):
+        want = graph_oracle(engine, prefix, passages, EDGES[edges], question)
+        assert (found - want).abs().max() > 1e-3, edges
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        (((1,), (0,), ()), "sources must have no cycle"),
+        (((3,), (), ()), r"sources of passage 0 must be rows in \[0, 3\), got \(3,\)"),
+        (((), ()), "sources must be one a passage, 3, got 2"),
+    ],
+)
+def test_edges_that_are_no_acyclic_graph_are_refused(tiny_model, sources, message):
+    prefix, passages = segments(engine_of(tiny_model()))
+    with pytest.raises(ValueError, match=message):
+        graph_plan(prefix, tuple((p, None) for p in passages), sources, tokens(7))
 
 
 def test_blocks_depend_on_their_order(tiny_model):
