@@ -431,7 +431,7 @@ def test_every_kind_of_edges_answers_and_counts_its_tokens(generator, edges):
 
 
 def test_edges_that_do_not_exist_are_refused(generator):
-    with pytest.raises(ValueError, match="edges must be one of into_top_k, .*, got 'best'"):
+    with pytest.raises(ValueError, match=r"edges must be one of into_top_k, .*, got 'best'"):
         replace(generator(), edges="best")
     with pytest.raises(ValueError, match="k must be at least 1, got 0"):
         replace(generator(), k=0)
