@@ -24,6 +24,7 @@ def expand(
     method: Method = "pagerank",
     damping: _Share = 0.5,
     seeds: _Some = 2,
+    unnamed_seeds: _Some = 5,
     named: bool = True,
     graph_weight: _Share = 0.8,
     unnamed_weight: _Share = 0.3,
@@ -49,7 +50,8 @@ def expand(
         top_k: passages to return, at least 1.
         method: of the walk: `pagerank`, `push` for large graphs, or `hops` of two edges.
         damping: chance to go on at each step, below 1.
-        seeds: best passages to start from.
+        seeds: best passages to start from, for a question that names one or two passages.
+        unnamed_seeds: the same for another question.
         named: start from passages that the question names, too.
         graph_weight: share of the graph in the score for a question that names one passage.
         unnamed_weight: its share for a question that names none.
@@ -77,6 +79,7 @@ def expand(
         method=method,
         damping=damping,
         seeds=seeds,
+        unnamed_seeds=unnamed_seeds,
         named=named,
         graph_weight=graph_weight,
         unnamed_weight=unnamed_weight,

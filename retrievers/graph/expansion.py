@@ -23,6 +23,8 @@ from retrievers.scaled_scores import scaled
 
 Method = Literal["pagerank", "push", "hops"]
 
+_NAMED = 0.5  # share of a name that says which passage is meant: two may bear it
+
 
 @dataclass(frozen=True)
 class GraphExpansion:
@@ -30,6 +32,8 @@ class GraphExpansion:
 
     Seeds are the best few passages of the ranking, by their scores, and the passages whose title,
     heading, alias or defined term the question mentions, by 1 / (the passages that bear the name).
+    A question that names one or two passages starts from fewer of the ranking than another: with
+    five, what they lead to does not come between the five themselves.
     A walk from them gives every passage of the corpus a graph score, and the result is ranked by
     `(1 - b) * base + b * graph`. `base` is the ranking's score, min-max normalised, 0 for
     passages that it does not hold; `graph` is the walk's, divided by its maximum.
@@ -54,6 +58,8 @@ class GraphExpansion:
         damping: chance to go on at each step of a walk, in [0, 1); for `hops` what a score keeps at
             each edge.
         seeds: best passages of the ranking to start from, at least 0.
+        unnamed_seeds: the same for a question that names no passage, or only by names that more
+            than two bear.
         named: whether passages that the question names are seeds too, and decide b.
         graph_weight: b for a question that names one passage, in [0, 1].
         unnamed_weight: b for a question that names none, in [0, 1].
@@ -69,6 +75,7 @@ class GraphExpansion:
     method: Method = "pagerank"
     damping: Annotated[float, Bounds(low=0, high=1)] = 0.5
     seeds: Annotated[int, Bounds(low=0)] = 2
+    unnamed_seeds: Annotated[int, Bounds(low=0)] = 5
     named: bool = True
     graph_weight: Annotated[float, Bounds(low=0, high=1)] = 0.8
     unnamed_weight: Annotated[float, Bounds(low=0, high=1)] = 0.3
@@ -76,7 +83,7 @@ class GraphExpansion:
     within: frozenset[str] | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("top_k", 1), ("seeds", 0), ("reached", 0)):
+        for name, least in (("top_k", 1), ("seeds", 0), ("unnamed_seeds", 0), ("reached", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         for name in ("graph_weight", "unnamed_weight"):
@@ -142,7 +149,9 @@ class GraphExpansion:
     def _starts(self, base: Mapping[str, float], named: Mapping[int, float]) -> np.ndarray:
         """Return what each row weighs as a seed, float64 (n,)."""
         weights = np.zeros(len(self.graph))
-        best = sorted(base, key=lambda id_: (-base[id_], id_))[: self.seeds]
+        sure = max(named.values(), default=0.0) >= _NAMED
+        seeds = self.seeds if sure else self.unnamed_seeds
+        best = sorted(base, key=lambda id_: (-base[id_], id_))[:seeds]
         for row, id_ in zip(self.graph.ids.rows(best).tolist(), best, strict=True):
             if row >= 0:
                 weights[row] = base[id_]

@@ -88,7 +88,9 @@ OPTIONS = {
 
 
 def expansion(graph=GRAPH, passages=PASSAGES, **changes):
-    return GraphExpansion(graph, passages, **OPTIONS | changes)
+    """An expansion that starts from as many passages whatever the question names, unless told."""
+    options = OPTIONS | changes
+    return GraphExpansion(graph, passages, **{"unnamed_seeds": options["seeds"]} | options)
 
 
 def scores(found):
@@ -316,6 +318,16 @@ def test_an_empty_ranking_is_expanded_from_names_alone():
     assert scores(empty(Query(ADA), ranking(x=1.0, y=0.0))) == {"x": 0.7, "y": 0.0}
 
 
+def test_a_question_that_names_nothing_starts_from_seeds_of_its_own():
+    given_ = ranking(p4=3.0, p5=2.0, p6=1.0)
+    for name, seeds in ((NOTHING, 3), (ADA, 1)):
+        own = expansion(seeds=1, unnamed_seeds=3, damping=0.0)
+        same = expansion(seeds=seeds, damping=0.0)
+        assert scores(own(Query(name), given_)) == scores(same(Query(name), given_))
+    fewer = expansion(seeds=1, damping=0.0)(Query(NOTHING), given_)
+    assert scores(fewer) != scores(expansion(seeds=3, damping=0.0)(Query(NOTHING), given_))
+
+
 def test_without_seeds_the_walk_starts_from_names_alone():
     given_ = ranking(p4=2.0, p6=1.0)
     assert set(ids(expansion(seeds=0)(Query(MILL), given_))) == set(PASSAGES)
@@ -480,6 +492,7 @@ def test_a_kind_that_counts_nothing_leads_nowhere():
     [
         ({"top_k": 0}, "top_k must be at least 1, got 0"),
         ({"seeds": -1}, "seeds must be at least 0, got -1"),
+        ({"unnamed_seeds": -1}, "unnamed_seeds must be at least 0, got -1"),
         ({"reached": -1}, "reached must be at least 0, got -1"),
         ({"graph_weight": 1.1}, "graph_weight must be in [0, 1], got 1.1"),
         ({"graph_weight": math.nan}, "graph_weight must be in [0, 1], got nan"),
