@@ -19,7 +19,7 @@ _NOT_A_PARAGRAPH = re.compile(r"\s*$| {4}|\t| {0,3}(?:[-*+>|]|\d+[.)]|#{1,6}[ \t
 _CODE_OR_LINK = re.compile(
     r"(?P<code>(?<!`)(?P<ticks>`+)(?!`).{1,400}?(?<!`)(?P=ticks)(?!`))"
     r"|!?\[(?P<label>(?:[^\[\]]|\[[^\[\]]*\])*)\]"
-    r"\(<?(?P<target>[^()\s<>]*(?:\([^()\s]*\)[^()\s<>]*)*)>?(?:\s+\"[^\"]*\")?\)"
+    r"\((?P<target>[^()\s]*(?:\([^()\s]*\)[^()\s]*)*)(?:\s+\"[^\"]*\")?\)"
 )
 _EMPHASIS = re.compile(r"(\*\*|__|\*|`)(?=\S)(.+?)(?<=\S)\1")
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
@@ -33,9 +33,8 @@ def load(data: bytes, source: str, name: str) -> list[Document]:
     """Return the one document of a Markdown file.
 
     The text stays Markdown, apart from links and images (their text stays, and links to paths are
-    kept beside it), comments (dropped)
-    and HTML tables (`cell | cell` lines); code is left alone. `key: value` lines of the front
-    matter become metadata.
+    kept beside it), comments (dropped) and HTML tables (`cell | cell` lines); code is left alone.
+    `key: value` lines of the front matter become metadata.
 
     Args:
         data: content of the file.
@@ -112,7 +111,7 @@ def _label(match: re.Match[str]) -> str:
     if match["code"]:
         return match["code"]
     image = match[0].startswith("!")
-    return match["label"] + ("" if image else link_mark(match["target"]))
+    return match["label"] + ("" if image else link_mark(match["target"].strip("<>")))
 
 
 def _table_rows(table: re.Match[str]) -> str:

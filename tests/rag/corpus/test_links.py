@@ -33,6 +33,13 @@ def test_markdown_keeps_targets_beside_the_text():
     assert document.title == "The harbour"
 
 
+def test_angle_brackets_in_or_around_a_target_hide_no_link():
+    text = "See [host](https://example.org/<name>), [part](a<b>.md) and [there](<c.md>).\n"
+    (document,) = markdown.load(text.encode(), "x.md", "x")
+    assert document.text == "See host, part and there.\n"
+    assert of(document) == [("part", "a<b>.md"), ("here", "c.md")]
+
+
 def test_html_keeps_targets_beside_the_text():
     pytest.importorskip("bs4", reason="needs the extra 'docs'")
     page = (
