@@ -13,6 +13,7 @@ from pipelines.progress import Progress, Unwatched
 from pipelines.record_lines import document_line, passage_line
 from rag.corpus.manifest import StoredFile
 from rag.files import sync_folder, write_atomically
+from rag.record_json import to_json
 from rag.records import Document, Passage
 from rag.text.analyser import Analyser
 from retrievers.dense.index import DenseIndex
@@ -203,18 +204,7 @@ def _write_graph(
         progress=lambda _: progress.advance(),
     )
     save_graph(graph, folder)
-    lines = "".join(
-        json.dumps(
-            {
-                "subject": triple.subject,
-                "relation": triple.relation,
-                "object": triple.object,
-                "weight": triple.weight,
-            }
-        )
-        + "\n"
-        for triple in form.triples
-    )
+    lines = "".join(json.dumps(to_json(triple)) + "\n" for triple in form.triples)
     write_atomically(folder / TRIPLES, lambda file: file.write(lines.encode()))
 
 

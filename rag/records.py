@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Metadata = Mapping[str, str | int | float | bool]
+HEADINGS = " > "
+"""What stands between the document's title and the headings in `Passage.title`."""
 
 
 def text_sha(text: str) -> str:

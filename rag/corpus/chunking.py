@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
-from rag.records import Document, Passage, Section, Span
+from rag.records import HEADINGS, Document, Passage, Section, Span
 from rag.text.sentences import split_sentences
 
 _ALGORITHM = 1  # raise it when chunker or sentence splitter give other passages than before
@@ -271,7 +271,7 @@ def _passage(
         text=document.text[start:end],
         span=Span(start, end),
         sentences=tuple(Span(a - start, b - start) for a, b in pairwise(cuts)),
-        title=" > ".join(filter(None, (document.title, *headings))),
+        title=HEADINGS.join(filter(None, (document.title, *headings))),
         page=_page(document, visible),
         modality=str(document.metadata.get("modality", "text")),
         previous=f"{document.id}:{number - 1}" if number else None,

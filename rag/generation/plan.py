@@ -230,8 +230,7 @@ def graph_plan(
     if len(sources) != len(passages):
         raise ValueError(f"sources must be one a passage, {len(passages)}, got {len(sources)}")
     order = _in_order(sources)
-    used = {row for row, of_row in enumerate(sources) if not of_row or keep_round0}
-    cached = [row for row in range(len(passages)) if row in used]
+    cached = [row for row, of_row in enumerate(sources) if not of_row or keep_round0]
     part = {row: place for place, row in enumerate(cached)}
     context = tuple(PlacedRows(passages[row][0], len(prefix), passages[row][1]) for row in cached)
     ends = {row: context[place].start + len(context[place]) for row, place in part.items()}

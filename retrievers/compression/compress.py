@@ -14,6 +14,7 @@ from retrievers.compression.objective import Kind, Objective
 from retrievers.compression.selection import Compressed, GreedyChoice, check_greedy, compress
 from retrievers.falling_scores import tail_after, with_falling_scores
 from retrievers.in_thread import in_thread
+from retrievers.pairs import check_pairs
 from retrievers.scaled_scores import scaled
 from retrievers.stored_vectors import StoredVectors, VectorsOf, stored_or_encoded
 
@@ -135,10 +136,7 @@ class SemanticCompression:
         self, *, query: Sequence[Query], passages: Sequence[Sequence[Passage]]
     ) -> list[list[Passage]]:
         """Return each query's passages; vectors are asked for and encoded in one call."""
-        if len(query) != len(passages):
-            raise ValueError(
-                f"query and passages must be as long, got {len(query)} and {len(passages)}"
-            )
+        check_pairs(query, passages)
         for found in passages:
             _check_ids(found)
         read = {p.id: p for found in passages for p in found[: self.pool]}

@@ -22,7 +22,7 @@ from retrievers.graph.lists import Lists
 from retrievers.graph.names import ALIASES, Names, names_of, rarest_words, title_names
 from retrievers.graph.phrases import Phrase, phrases
 from retrievers.graph.settings import RULES, GraphSettings
-from retrievers.graph.words import words
+from retrievers.graph.words import Words, words
 from retrievers.ranking import rows_by_id
 from retrievers.sorted_strings import SortedStrings
 
@@ -63,8 +63,11 @@ def build_graph(
     ordered = [passages[row] for row in order]
     vectors = np.asarray(vectors)[order]
     ids = SortedStrings.of(passage.id for passage in ordered)
-    facts = _Reading(ordered, ids, language, before, progress).facts()
-    names = CorpusGraph(settings, ids, {}, facts, language).names
+    digests = np.array([_digest(passage, language) for passage in ordered], np.uint8)
+    digests = digests.reshape(len(ordered), 16)
+    same = _same_texts(ids, digests, before)
+    facts = _Reading(ordered, digests, same, language, before, progress).facts()
+    names = Names(facts.bearers)
     rows = {passage.id: row for row, passage in enumerate(ordered)}
     mentions = [facts.names.take(facts.mentions[row]) for row in range(len(ordered))]
     most = settings.phrase_passages
@@ -77,10 +80,19 @@ def build_graph(
         "metadata": shared_edges(metadata_holders(ordered, settings.fields), len(ordered), most),
         "seq": sequence_edges(ordered, rows),
         "parent": parent_edges(ordered),
-        "knn": _nearest(vectors, settings, ids, facts, before),
+        "knn": _nearest(vectors, settings, same, before),
     }
     edges = {kind: _matrix(one, len(ordered)) for kind, one in lists.items()}
     return CorpusGraph(settings, ids, edges, facts, language, unplaced)
+
+
+def _same_texts(ids: SortedStrings, digests: np.ndarray, before: CorpusGraph | None) -> np.ndarray:
+    """Return the row that each text has in the older graph, int64 (n,), -1 where it has none."""
+    if before is None or not len(before):
+        return np.full(len(ids), -1)
+    found = before.ids.rows(ids.all())
+    equal = (before.facts.digests[found] == digests).all(axis=1)
+    return np.where((found >= 0) & equal, found, -1)
 
 
 class _Reading:
@@ -89,31 +101,32 @@ class _Reading:
     def __init__(
         self,
         passages: Sequence[Passage],
-        ids: SortedStrings,
+        digests: np.ndarray,
+        same: np.ndarray,
         language: str,
         before: CorpusGraph | None,
         progress: Callable[[int], None] | None,
     ) -> None:
         self._passages = passages
+        self._digests = digests
+        self._same = same
         self._stop_words = Analyser(language).stop_words
         self._progress = progress or (lambda _: None)
-        self._digests = np.array(
-            [_digest(passage, language) for passage in passages], np.uint8
-        ).reshape(len(passages), 16)
         self._old: Facts | None = None if before is None else before.facts
-        self._same = np.full(len(passages), -1)  # row of the same text in the older graph
-        if before is not None and len(before):
-            found = before.ids.rows(ids.all())
-            known = found >= 0
-            equal = (before.facts.digests[found] == self._digests).all(axis=1)
-            self._same = np.where(known & equal, found, -1)
 
     def facts(self) -> Facts:
         """Return what the texts say."""
         named = [self._names(row) for row in range(len(self._passages))]
+        table = Names({name: () for one in named for name in one})
         names = SortedStrings.of(sorted({name for one in named for name in one}))
-        mentions = self._mentions(names, named)
-        phrased = [self._phrases(row) for row in range(len(self._passages))]
+        before = set() if self._old is None else set(self._old.names.all())
+        new = rarest_words(sorted(set(names.all()) - before))
+        mentions, phrased = [], []
+        for row in range(len(self._passages)):
+            mentioned, found = self._read(row, table, new)
+            mentions.append(mentioned)
+            phrased.append(found)
+            self._progress(row + 1)
         keys = SortedStrings.of(sorted({phrase.key for one in phrased for phrase in one}))
         return Facts(
             self._digests,
@@ -130,39 +143,36 @@ class _Reading:
             return self._old.names.take(self._old.named[self._same[row]])
         return names_of(self._passages[row], self._stop_words)
 
-    def _mentions(self, names: SortedStrings, named: Sequence[Sequence[str]]) -> list[list[str]]:
-        """Return the names that each passage mentions, in order of their first mention.
+    def _read(self, row: int, table: Names, new: frozenset[str]) -> tuple[list[str], list[Phrase]]:
+        """Return the names that a passage mentions, in order, and its phrases.
 
-        What an older graph holds is still true unless the passage mentions a name that is gone, or
-        its text holds the rarest word of one that is new.
+        What an older graph holds is still true of the mentions unless the passage mentions a name
+        that is gone, or its text holds the rarest word of one that is new.
+
+        Args:
+            row: of the passage.
+            table: every name.
+            new: the rarest word of each name that the older graph does not hold.
         """
-        table = Names({name: () for one in named for name in one})
-        old = self._old
-        before = set() if old is None else set(old.names.all())
-        new = rarest_words(sorted(set(names.all()) - before))
-        found = []
-        for row, passage in enumerate(self._passages):
-            mentioned = None
-            if old is not None and self._same[row] >= 0:
-                mentioned = old.names.take(old.mentions[self._same[row]])
-                if not all(name in table for name in mentioned) or (
-                    new and not new.isdisjoint(words(passage.text).keys)
-                ):
-                    mentioned = None
-            found.append(table.mentioned(passage.text) if mentioned is None else mentioned)
-            self._progress(row + 1)
-        return found
-
-    def _phrases(self, row: int) -> list[Phrase]:
-        """Return the phrases of a passage, its own titles included, one a key, ascending."""
         old, same = self._old, self._same[row]
-        if old is not None and same >= 0:
-            keys = old.phrases.take(old.phrased[same])
-            start = old.phrased.starts[same]
-            initial = old.initial[start : start + len(keys)].tolist()
-            return [Phrase(*pair) for pair in zip(keys, initial, strict=True)]
+        if old is None or same < 0:
+            said = words(self._passages[row].text)
+            return table.mentioned(said), self._phrases(row, said)
+        mentioned = old.names.take(old.mentions[same])
+        gone = not all(name in table for name in mentioned)
+        if gone or new:
+            said = words(self._passages[row].text)
+            if gone or not new.isdisjoint(said.keys):
+                mentioned = table.mentioned(said)
+        keys = old.phrases.take(old.phrased[same])
+        start = old.phrased.starts[same]
+        initial = old.initial[start : start + len(keys)].tolist()
+        return mentioned, [Phrase(*pair) for pair in zip(keys, initial, strict=True)]
+
+    def _phrases(self, row: int, said: Words) -> list[Phrase]:
+        """Return the phrases of a passage, its own titles included, one a key, ascending."""
         passage = self._passages[row]
-        found = phrases(passage.text, words(passage.text), self._stop_words)
+        found = phrases(passage.text, said, self._stop_words)
         titles = title_names(passage.title, self._stop_words)
         found += [Phrase(name, initial=False) for name in titles]
         firm = {phrase.key for phrase in found if not phrase.initial}
@@ -187,40 +197,30 @@ def _phrase_holders(facts: Facts) -> dict[Hashable, list[int]]:
 
 
 def _nearest(
-    vectors: np.ndarray,
-    settings: GraphSettings,
-    ids: SortedStrings,
-    facts: Facts,
-    before: CorpusGraph | None,
+    vectors: np.ndarray, settings: GraphSettings, same: np.ndarray, before: CorpusGraph | None
 ) -> EdgeList:
-    """Return the nearest neighbours, from the older graph where they cannot have changed."""
+    """Return the nearest neighbours, from the older graph where they cannot have changed.
+
+    Args:
+        vectors: of the passages, (n, dim).
+        settings: how many, and how near.
+        same: the row that each text has in the older graph, -1 where it has none.
+        before: the older graph.
+    """
     k, floor = settings.neighbours, settings.floor
     if not k or not len(vectors):
         return EdgeList.of(())
-    if (
-        before is None
-        or not len(before)
-        or (before.settings.neighbours, before.settings.floor)
-        != (
-            k,
-            floor,
-        )
-    ):
+    if before is None or (before.settings.neighbours, before.settings.floor) != (k, floor):
         return nearest_edges(vectors, k, floor)
-    strings = ids.all()
-    old_rows = before.ids.rows(strings)
-    kept = np.flatnonzero(old_rows >= 0)
-    kept = kept[(before.facts.digests[old_rows[kept]] == facts.digests[kept]).all(axis=1)]
+    kept, fresh = np.flatnonzero(same >= 0), np.flatnonzero(same < 0)
     now = np.full(len(before), -1)
-    now[old_rows[kept]] = kept
+    now[same[kept]] = kept
     old = before.edges["knn"].tocoo()
     sources, targets = now[old.row], now[old.col]
     lost = np.unique(sources[(sources >= 0) & (targets < 0)])  # a neighbour of theirs is gone
-    whole = np.setdiff1d(np.arange(len(vectors)), np.setdiff1d(kept, lost))
     stays = (sources >= 0) & ~np.isin(sources, lost)
     known = EdgeList(sources[stays], targets[stays], old.data[stays].astype(np.float64))
-    fresh = np.setdiff1d(np.arange(len(vectors)), kept)
-    parts = [known, nearest_edges(vectors, k, floor, whole)]
+    parts = [known, nearest_edges(vectors, k, floor, np.union1d(fresh, lost))]
     if len(fresh):
         parts.append(nearest_edges(vectors, k, floor, np.setdiff1d(kept, lost), fresh))
     return kept_nearest(EdgeList.joined(parts), k)

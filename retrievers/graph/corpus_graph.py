@@ -14,6 +14,7 @@ from retrievers.graph.lists import Lists
 from retrievers.graph.names import Names
 from retrievers.graph.pagerank import Walk
 from retrievers.graph.settings import KINDS, RULES, EdgeWeights, GraphSettings
+from retrievers.ranking import best_rows
 from retrievers.sorted_strings import SortedStrings
 
 _WALKS = 4  # prepared walks that are kept
@@ -40,6 +41,16 @@ class Facts:
     phrases: SortedStrings
     phrased: Lists
     initial: np.ndarray
+
+    @cached_property
+    def bearers(self) -> dict[str, list[int]]:
+        """The rows of the passages that bear each name, ascending."""
+        found: dict[int, list[int]] = {}
+        for row in range(len(self.named)):
+            for name in self.named[row].tolist():
+                found.setdefault(name, []).append(row)
+        strings = self.names.all()
+        return {strings[name]: rows for name, rows in found.items()}
 
 
 class CorpusGraph:
@@ -90,12 +101,7 @@ class CorpusGraph:
     @cached_property
     def names(self) -> Names:
         """What the passages are called."""
-        bearers: dict[int, list[int]] = {}
-        for row in range(len(self.facts.named)):
-            for name in self.facts.named[row].tolist():
-                bearers.setdefault(name, []).append(row)
-        strings = self.facts.names.all()
-        return Names({strings[name]: rows for name, rows in bearers.items()})
+        return Names(self.facts.bearers)
 
     def walk(self, weights: EdgeWeights, within: frozenset[str] | None = None) -> Walk:
         """Return the walk over all edges together; it is made at first use and kept.
@@ -165,8 +171,9 @@ class CorpusGraph:
                 edges = self.edges[kind]
                 total += counts * (edges[rows].sum(axis=0) + edges[:, rows].sum(axis=1))
         total[rows] = 0.0
-        best = np.argsort(-total, kind="stable")[:most]
-        return self.ids.take(best[total[best] > 0])
+        if not most:
+            return []
+        return self.ids.take(best_rows(total, np.flatnonzero(total), most))
 
     def _prepared(self, weights: EdgeWeights, within: frozenset[str] | None) -> Walk:
         total = sp.csr_array((len(self), len(self)), dtype=np.float64)

@@ -4,6 +4,7 @@ import math
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Annotated, Literal, get_args
 
 import numpy as np
@@ -19,6 +20,8 @@ from retrievers.graph.hops import hops
 from retrievers.graph.pagerank import pagerank_batch
 from retrievers.graph.settings import EdgeWeights
 from retrievers.in_thread import in_thread
+from retrievers.pairs import check_pairs
+from retrievers.ranking import best_rows
 from retrievers.scaled_scores import scaled
 
 Method = Literal["pagerank", "push", "hops"]
@@ -116,15 +119,12 @@ class GraphExpansion:
         Raises:
             ValueError: if query and passages are not as long.
         """
-        if len(query) != len(passages):
-            raise ValueError(
-                f"query and passages must be as long, got {len(query)} and {len(passages)}"
-            )
+        check_pairs(query, passages)
         passages = [self._existing(found) for found in passages]
         bases = [_normalised(found) for found in passages]
-        allowed = self.graph.allowed(self.within)
         named = [
-            named_rows(one.text, self.graph.names, allowed) if self.named else {} for one in query
+            named_rows(one.text, self.graph.names, self._allowed) if self.named else {}
+            for one in query
         ]
         starts = [self._starts(*pair) for pair in zip(bases, named, strict=True)]
         scores = self._graph_scores(starts)
@@ -140,6 +140,11 @@ class GraphExpansion:
         """Return b for a question, from the rows that it names with their shares."""
         sure = max(named.values(), default=0.0)
         return self.unnamed_weight + (self.graph_weight - self.unnamed_weight) * sure
+
+    @cached_property
+    def _allowed(self) -> np.ndarray | None:
+        """Which rows exist, bool (n,), or None for all: looked up once, not for every question."""
+        return self.graph.allowed(self.within)
 
     def _existing(self, passages: Sequence[Passage]) -> Sequence[Passage]:
         if self.within is None:
@@ -205,13 +210,11 @@ class GraphExpansion:
 
     def _reached(self, graph: np.ndarray, base: Mapping[str, float]) -> list[int]:
         """Return the rows to add: the best of the walk that the ranking does not hold."""
-        best = np.argsort(-graph, kind="stable")[: self.reached + len(base)]
+        if not self.reached:
+            return []
+        best = best_rows(graph, np.flatnonzero(graph), self.reached + len(base))
         ids = self.graph.ids.take(best)
-        new = [
-            row
-            for row, id_ in zip(best.tolist(), ids, strict=True)
-            if graph[row] > 0 and id_ not in base
-        ]
+        new = [row for row, id_ in zip(best.tolist(), ids, strict=True) if id_ not in base]
         return new[: self.reached]
 
 

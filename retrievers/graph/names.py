@@ -5,11 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rag.records import Passage
+from rag.records import HEADINGS, Passage
 from retrievers.graph.words import Words, is_capital, words
 
-HEADINGS = " > "
-"""What stands between the document's title and the headings in `Passage.title`."""
 ALIASES = "aliases"
 """Metadata field with more names of a document, separated by semicolons."""
 

@@ -12,6 +12,7 @@ from rag.ranking import Ranking
 from rag.records import Passage, Query
 from retrievers.cosines import products, unit
 from retrievers.falling_scores import tail_after, with_falling_scores
+from retrievers.pairs import check_pairs
 from retrievers.stored_vectors import StoredVectors, VectorsOf, stored_or_encoded
 
 
@@ -49,10 +50,7 @@ class MMR:
         self, *, query: Sequence[Query], passages: Sequence[Sequence[Passage]]
     ) -> list[list[Passage]]:
         """Return each query's passages; all queries are encoded in one call."""
-        if len(query) != len(passages):
-            raise ValueError(
-                f"query and passages must be as long, got {len(query)} and {len(passages)}"
-            )
+        check_pairs(query, passages)
         read = {passage.id: passage for found in passages for passage in found}
         vectors = stored_or_encoded(self.stored, self.encoder, read)
         asked = self.encoder.encode_queries([one.text for one in query])

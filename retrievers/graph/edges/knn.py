@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from retrievers.cosines import unit
 from retrievers.graph.edges.edge_list import EdgeList
 
 _BLOCK = 4_000_000  # similarities that are held at once
@@ -30,13 +31,13 @@ def nearest_edges(
     """
     starts = np.arange(len(vectors)) if rows is None else rows
     ends = np.arange(len(vectors)) if among is None else among
-    unit = _unit(vectors)
-    candidates = unit[ends]
+    units = unit(vectors).astype(np.float32)
+    candidates = units[ends]
     found = [EdgeList.of(())]
     size = max(1, _BLOCK // max(1, len(ends)))
     for first in range(0, len(starts), size):
         block = starts[first : first + size]
-        similar = unit[block] @ candidates.T
+        similar = units[block] @ candidates.T
         similar[block[:, None] == ends[None, :]] = -1.0
         if not len(ends):
             break
@@ -71,10 +72,3 @@ def _best(
     weights = np.minimum(exact, 1.0).astype(np.float32).astype(np.float64)
     worth = (weights >= floor) & (sources != targets)
     return kept_nearest(EdgeList(sources[worth], targets[worth], weights[worth]), k)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    found = np.asarray(vectors, np.float32)
-    norms = np.linalg.norm(found, axis=1, keepdims=True)
-    unit: np.ndarray = np.divide(found, norms, out=np.zeros_like(found), where=norms > 0)
-    return unit

@@ -340,7 +340,8 @@ def read(monkeypatch):
     monkeypatch.setattr(build, "names_of", counted("names", build.names_of, lambda a: a[0].text))
     monkeypatch.setattr(build, "phrases", counted("phrases", build.phrases, lambda a: a[0]))
     monkeypatch.setattr(build, "words", counted("words", build.words, lambda a: a[0]))
-    monkeypatch.setattr(Names, "mentioned", counted("mentions", Names.mentioned, lambda a: a[1]))
+    said = counted("mentions", Names.mentioned, lambda a: " ".join(a[1].raw))
+    monkeypatch.setattr(Names, "mentioned", said)
     whole = build.nearest_edges
     asked = counted("rows", whole, lambda a: list(a[3]) if len(a) > 3 else "all")
     monkeypatch.setattr(build, "nearest_edges", asked)
