@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -47,10 +48,18 @@ def machine() -> dict[str, str]:
         capture_output=True,
         text=True,
         check=False,
+        cwd=Path(__file__).parent,
     ).stdout.strip()
     return {
         "commit": commit,
-        "cpu": platform.processor() or platform.machine(),
+        "cpu": _processor(),
         "threads": os.environ.get("OMP_NUM_THREADS", "all"),
         "python": sys.version.split()[0],
     }
+
+
+def _processor() -> str:
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text().splitlines() if about.exists() else []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor() or platform.machine())

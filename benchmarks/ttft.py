@@ -14,8 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +23,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import torch
+from measuring import machine
 
 from kvstore.store import KVStore
 from rag.corpus import Chunker, discover, read
@@ -196,30 +195,12 @@ class Bench:
 
 def about(loaded: LoadedModel) -> dict[str, Any]:
     """Return what a reader needs to repeat the figures."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parent,
-    )
-    cpu = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        )
-        if Path("/proc/cpuinfo").exists()
-        else (),
-        platform.processor(),
-    )
     return {
+        **machine(),
         "model": loaded.identity.name,
         "dtype": loaded.identity.dtype,
         "threads": torch.get_num_threads(),
-        "cpu": cpu,
         "torch": torch.__version__,
-        "commit": commit.stdout.strip(),
         "operator": "ape, T=0.8, S=1, whole passages",
     }
 

@@ -105,16 +105,17 @@ class IndexFolder:
         folder = self.folder / snapshots.SNAPSHOTS / self.manifest.snapshot
         form = snapshots.Form(self.manifest.language, self.dense.kind.name, self.dense.dtype)
         if self._graph is not None:
-            form = replace(form, graph=self._graph.settings, triples=self._triples)
+            from retrievers.graph.edges.triple import read_triples
+
+            triples = read_triples(folder / snapshots.GRAPH / snapshots.TRIPLES)
+            form = replace(form, graph=self._graph.settings, triples=tuple(triples))
         return snapshots.Before(folder, self.passages, form)
 
     def _opened_graph(self, folder: Path) -> "CorpusGraph | None":
         if not any(name.startswith(f"{snapshots.GRAPH}/") for name in self.manifest.files):
             return None
-        from retrievers.graph.edges.triple import read_triples
         from retrievers.graph.graph_folder import open_graph
 
-        self._triples = tuple(read_triples(folder / snapshots.TRIPLES))
         return open_graph(folder)
 
     @property

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from kvstore.store import KVStore
+from pipelines.catalogue.bounded import Share
 from pipelines.open_index import DISK_BYTES, RAM_BYTES, OpenIndex
 from pruners.sentences import SentencePruner
 from rag.bounds import Bounds
@@ -16,14 +17,12 @@ from rag.generation.plan import ContextWeights
 from rag.models.language_model import DtypeName
 from rag.protocols import Encoder, PassageCache
 
-_Share = Annotated[float, Bounds(0, 1)]
-
 
 def sentences(
     index: OpenIndex,
     *,
     threshold: Annotated[float, Bounds(low=0)] = 0.4,
-    similarity_weight: _Share = 0.6,
+    similarity_weight: Share = 0.6,
     min_keep: Annotated[int, Bounds(low=0)] = 1,
 ) -> SentencePruner:
     """Marks the sentences of each passage that the query needs, by vector and by terms.
@@ -56,7 +55,7 @@ def cached(
     ape_temperature: Annotated[float, Bounds(low=0, open_low=True)] = 0.8,
     ape_scale: Annotated[float, Bounds(low=0, open_low=True)] = 1.0,
     ape_bias: float = 0.0,
-    threshold: _Share = 0.5,
+    threshold: Share = 0.5,
     edges: Edges = "into_top_k",
     k: Annotated[int, Bounds(low=1)] = 1,
 ) -> GenerateCached:

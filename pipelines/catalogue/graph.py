@@ -1,44 +1,41 @@
 """Graph expansion and semantic compression as operators: from an index and options."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
+from pipelines.catalogue.bounded import Count, Share, Some, Weight
 from pipelines.open_index import OpenIndex
-from rag.bounds import Bounds
 from retrievers.compression.compress import GroupBy, SemanticCompression, Weighting
 from retrievers.compression.objective import Kind
 from retrievers.compression.selection import GreedyChoice
 from retrievers.graph.expansion import GraphExpansion, Method
 from retrievers.graph.settings import EdgeWeights
 
-_Count = Annotated[int, Bounds(low=1)]
-_Some = Annotated[int, Bounds(low=0)]
-_Share = Annotated[float, Bounds(0, 1)]
-_Weight = Annotated[float, Bounds(low=0)]
+_EDGES = EdgeWeights()
 
 
 def expand(
     index: OpenIndex,
     *,
-    top_k: _Count = 3,
+    top_k: Count = 3,
     method: Method = "pagerank",
-    damping: _Share = 0.5,
-    seeds: _Some = 2,
-    unnamed_seeds: _Some = 5,
+    damping: Share = GraphExpansion.damping,
+    seeds: Some = GraphExpansion.seeds,
+    unnamed_seeds: Some = GraphExpansion.unnamed_seeds,
     named: bool = True,
-    graph_weight: _Share = 0.8,
-    unnamed_weight: _Share = 0.3,
-    reached: _Some = 100,
-    mention: _Weight = 1.0,
-    phrase: _Weight = 0.4,
-    reference: _Weight = 1.0,
-    triple: _Weight = 1.0,
-    metadata: _Weight = 0.3,
-    seq: _Weight = 0.1,
-    parent: _Weight = 0.1,
-    knn: _Weight = 0.0,
+    graph_weight: Share = GraphExpansion.graph_weight,
+    unnamed_weight: Share = GraphExpansion.unnamed_weight,
+    reached: Some = GraphExpansion.reached,
+    mention: Weight = _EDGES.mention,
+    phrase: Weight = _EDGES.phrase,
+    reference: Weight = _EDGES.reference,
+    triple: Weight = _EDGES.triple,
+    metadata: Weight = _EDGES.metadata,
+    seq: Weight = _EDGES.seq,
+    parent: Weight = _EDGES.parent,
+    knn: Weight = _EDGES.knn,
     knn_symmetry: Literal["mutual", "union"] = "mutual",
-    degree_cap: _Count = 64,
+    degree_cap: Count = _EDGES.degree_cap,
     filter: Mapping[str, Any] | None = None,  # noqa: A002
 ) -> GraphExpansion:
     """Passages that the best ones, and those the question names, lead to in the corpus graph.
@@ -91,16 +88,16 @@ def expand(
 def compress(
     index: OpenIndex,
     *,
-    top_k: _Count = 3,
-    budget_tokens: _Count | None = None,
-    relevance: _Weight = 1.0,
-    coverage: _Weight = 0.1,
-    diversity: _Weight = 0.3,
+    top_k: Count = 3,
+    budget_tokens: Count | None = None,
+    relevance: Weight = 1.0,
+    coverage: Weight = 0.1,
+    diversity: Weight = 0.3,
     kind: Kind = "logdet",
     weighting: Weighting = "minmax",
     groups: GroupBy = "document",
     greedy: GreedyChoice = "auto",
-    pool: _Count = 1000,
+    pool: Count = 1000,
     seed: int = 0,
 ) -> SemanticCompression:
     """A compact set of passages that are relevant, stand for the others, and differ.

@@ -1,22 +1,17 @@
 """Rerankers as operators: from a model or an index and options to their fields."""
 
-from typing import Annotated
-
+from pipelines.catalogue.bounded import Count, Share
 from pipelines.open_index import OpenIndex
-from rag.bounds import Bounds
 from retrievers.rerank.cross_encoder import CrossEncoderReranker
 from retrievers.rerank.late_interaction import LateInteraction
 from retrievers.rerank.mmr import MMR
-
-_Count = Annotated[int, Bounds(low=1)]
-_Share = Annotated[float, Bounds(0, 1)]
 
 
 def cross_encoder(
     *,
     model: str,
-    top_k: _Count | None = None,
-    batch_size: _Count = 32,
+    top_k: Count | None = None,
+    batch_size: Count = 32,
     download: bool = False,
 ) -> CrossEncoderReranker:
     """Passages in the order of a cross-encoder, which reads query and passage together.
@@ -35,7 +30,7 @@ def cross_encoder(
 
 
 def late_interaction(
-    *, model: str, top_k: _Count | None = None, download: bool = False
+    *, model: str, top_k: Count | None = None, download: bool = False
 ) -> LateInteraction:
     """Passages by the best match of each query token, as ColBERT ranks them.
 
@@ -51,7 +46,7 @@ def late_interaction(
     return LateInteraction(load_multi_vector_encoder(model, download=download), top_k)
 
 
-def mmr(index: OpenIndex, *, top_k: _Count = 3, relevance_weight: _Share = 0.5) -> MMR:
+def mmr(index: OpenIndex, *, top_k: Count = 3, relevance_weight: Share = 0.5) -> MMR:
     """Passages that are relevant and say different things.
 
     Source: Carbonell and Goldstein 1998, doi:10.1145/290941.291025.

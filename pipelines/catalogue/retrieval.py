@@ -1,11 +1,11 @@
 """Retrievers as operators: from an index and options to their fields."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
+from pipelines.catalogue.bounded import Count, Share, Some, Weight
 from pipelines.learned_index import learned_sparse
 from pipelines.open_index import OpenIndex
-from rag.bounds import Bounds
 from rag.protocols import SparseSearch
 from retrievers.feedback.vector import VectorFeedback
 from retrievers.fusion.fuse import Method, Missing
@@ -15,10 +15,6 @@ from retrievers.sparse.rm3 import RM3
 from retrievers.sparse.rocchio import SparseRocchio
 from retrievers.sparse.weighting import BM25, Variant
 
-_Count = Annotated[int, Bounds(low=1)]
-_Some = Annotated[int, Bounds(low=0)]
-_Share = Annotated[float, Bounds(0, 1)]
-_Weight = Annotated[float, Bounds(low=0)]
 Expansion = Literal["none", "rm3", "rocchio"]
 SparseLeg = Literal["bm25", "rm3", "rocchio", "learned"]
 
@@ -26,14 +22,14 @@ SparseLeg = Literal["bm25", "rm3", "rocchio", "learned"]
 def sparse(
     index: OpenIndex,
     *,
-    top_k: _Count = 3,
+    top_k: Count = 3,
     variant: Variant = "lucene",
-    k1: _Weight = 0.9,
-    b: _Share = 0.4,
+    k1: Weight = 0.9,
+    b: Share = 0.4,
     expansion: Expansion = "none",
-    expansion_passages: _Count = 10,
-    expansion_terms: _Count = 10,
-    original_weight: _Share = 0.5,
+    expansion_passages: Count = 10,
+    expansion_terms: Count = 10,
+    original_weight: Share = 0.5,
     filter: Mapping[str, Any] | None = None,  # noqa: A002
 ) -> Sparse:
     """Passages by BM25 over terms, the query expanded by feedback if wanted.
@@ -73,8 +69,8 @@ def learned(
     index: OpenIndex,
     *,
     model: str = "",
-    top_k: _Count = 3,
-    max_terms: _Count = 256,
+    top_k: Count = 3,
+    max_terms: Count = 256,
     download: bool = False,
     filter: Mapping[str, Any] | None = None,  # noqa: A002
 ) -> Sparse:
@@ -100,7 +96,7 @@ def learned(
 def dense(
     index: OpenIndex,
     *,
-    top_k: _Count = 3,
+    top_k: Count = 3,
     filter: Mapping[str, Any] | None = None,  # noqa: A002
 ) -> Dense:
     """Passages by the cosine of query and passage vectors.
@@ -117,23 +113,23 @@ def dense(
 def hybrid(
     index: OpenIndex,
     *,
-    top_k: _Count = 3,
+    top_k: Count = 3,
     interpolation: Interpolation = "none",
-    sparse_weight: _Share = 0.5,
-    feedback_weight: _Share | None = None,
+    sparse_weight: Share = 0.5,
+    feedback_weight: Share | None = None,
     feedback: Literal["rocchio", "average"] = "rocchio",
-    k: _Some = 3,
-    alpha: _Weight = 0.7,
-    beta: _Weight = 0.3,
-    gamma: _Weight = 0.0,
-    bottom_k: _Some = 0,
+    k: Some = 3,
+    alpha: Weight = 0.7,
+    beta: Weight = 0.3,
+    gamma: Weight = 0.0,
+    bottom_k: Some = 0,
     fusion: Method = "minmax",
     missing: Missing = "zero",
-    depth: _Count = 1000,
+    depth: Count = 1000,
     sparse: SparseLeg = "bm25",
     sparse_model: str | None = None,
-    k1: _Weight = 0.9,
-    b: _Share = 0.4,
+    k1: Weight = 0.9,
+    b: Share = 0.4,
     filter: Mapping[str, Any] | None = None,  # noqa: A002
 ) -> Hybrid:
     """Passages by terms and vectors together, fused before, after or around vector feedback.

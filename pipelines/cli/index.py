@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.cli.arguments import UsageError, add_output_arguments, refused_arguments
-from pipelines.cli.terminal import plural, progress, remark, say, say_json
+from pipelines.cli.terminal import edges_line, plural, progress, remark, say, say_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -255,8 +255,7 @@ def _print(folder: Path, report: "IndexReport") -> None:
         f"{report.seconds:.1f} s"
     )
     if report.edges:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in report.edges.items() if count)
-        say(f"corpus graph: {kinds or 'no edges'}")
+        say(edges_line(report.edges))
     _remark_listed("a triple joins nothing: ", report.unplaced)
     if report.kv_dropped:
         say(f"{report.kv_dropped:,} out-of-date entries of the KV store dropped")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.cli.arguments import UsageError
-from pipelines.cli.terminal import plural, remark, say, say_json
+from pipelines.cli.terminal import edges_line, plural, remark, say, say_json
 from rag.tracing.wording import byte_size
 
 if TYPE_CHECKING:
@@ -307,8 +307,7 @@ def _draw_summary(shown: dict[str, Any]) -> None:
     )
     say(f"vectors: {dense['settings']}, {dense['dtype']}, {_recall(dense['recall'])}")
     if shown["graph"] is not None:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in shown["graph"].items() if count)
-        say(f"corpus graph: {kinds or 'no edges'}")
+        say(edges_line(shown["graph"]))
     for root, count in shown["roots"].items():
         say(f"from {root}: {plural(count, 'source')}")
     say()

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -127,3 +127,9 @@ def _printable(text: str, encoding: str | None) -> str:
     """Return a text that the stream can write: what its encoding lacks is escaped."""
     encoding = encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def edges_line(counts: Mapping[str, int]) -> str:
+    """Return how many edges of each kind a corpus graph has, as a person reads it."""
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.items() if count)
+    return f"corpus graph: {kinds or 'no edges'}"

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pipelines.drawing.neighbourhood import Neighbourhood
-from pipelines.drawing.svg_text import escaped, fitted
+from pipelines.drawing.svg_text import escaped, fitted, text_at
 from rag.records import Edge, Passage
 
 STYLE = """\
@@ -97,11 +97,11 @@ def neighbourhood_svg(shown: Neighbourhood) -> str:
     }
     parts = [f'<rect class="ground" width="{width:.0f}" height="{height:.0f}"/>']
     parts += [
-        _text(_PAD, _PAD + 14 + 20 * row, line, "heading") for row, line in enumerate(heading)
+        text_at(_PAD, _PAD + 14 + 20 * row, line, "heading") for row, line in enumerate(heading)
     ]
-    parts.append(_text(left, top - 12, "chosen, best first", "detail"))
+    parts.append(text_at(left, top - 12, "chosen, best first", "detail"))
     if neighbours:
-        parts.append(_text(right, top - 12, "what they lead to", "detail"))
+        parts.append(text_at(right, top - 12, "what they lead to", "detail"))
     parts += _lines(links, places, left)
     for rank, passage in enumerate(shown.chosen, 1):
         parts += _card(passage, *places[passage.id], rank)
@@ -172,10 +172,10 @@ def _card(passage: Passage, x: float, y: float, rank: int) -> list[str]:
     if rank:
         begin += 26
         lines.append(f'<circle class="badge" cx="{x + 20:.1f}" cy="{y + 19:.1f}" r="11"/>')
-        lines.append(_text(x + 20, y + 23.5, str(rank), "rank"))
+        lines.append(text_at(x + 20, y + 23.5, str(rank), "rank"))
     room = x + _CARD - 12
-    lines.append(_text(begin, y + 23, fitted(title, 13.6, room - begin), "title"))
-    lines.append(_text(x + 12, y + 47, fitted(passage.text, 11.5, _CARD - 24), "detail"))
+    lines.append(text_at(begin, y + 23, fitted(title, 13.6, room - begin), "title"))
+    lines.append(text_at(x + 12, y + 47, fitted(passage.text, 11.5, _CARD - 24), "detail"))
     return [*lines, "</g>"]
 
 
@@ -229,15 +229,11 @@ def _arrow(x: float, y: float, way: float, kind: str) -> str:
 
 def _legend(kinds: Sequence[str], links: Sequence[_Joined], y: float, per_row: int) -> list[str]:
     if not kinds:
-        return [_text(_PAD, y + 12, "no edges join these passages", "detail")]
+        return [text_at(_PAD, y + 12, "no edges join these passages", "detail")]
     parts = []
     for place, kind in enumerate(kinds):
         x, line = _PAD + 190 * (place % per_row), y + 12 + 20 * (place // per_row)
         count = sum(link.kind == kind for link in links)
         parts.append(f'<path class="edge {kind}" stroke-width="2" d="M{x:.1f} {line - 4:.1f}h26"/>')
-        parts.append(_text(x + 32, line, f"{_MEANING[kind]} ({count})", "detail"))
+        parts.append(text_at(x + 32, line, f"{_MEANING[kind]} ({count})", "detail"))
     return parts
-
-
-def _text(x: float, y: float, text: str, kind: str) -> str:
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escaped(text)}</text>'

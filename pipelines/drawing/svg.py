@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pipelines.drawing.shapes import Picture, Shape
-from pipelines.drawing.svg_text import escaped, text_width
+from pipelines.drawing.svg_text import escaped, text_at, text_width
 
 _STYLE = """\
 .dovetail-flow { --ground: #fbfbfa; --step: #ffffff; --line: #9aa3af; --text: #1d1f21;
@@ -76,7 +76,7 @@ def drawn(picture: Picture) -> str:
     width = max(column.width, heading) + 2 * _PAD
     height = column.height + 2 * _PAD + _LINE + 6
     parts = [f'<rect class="ground" width="{width:.0f}" height="{height:.0f}"/>']
-    parts.append(_text(_PAD, _PAD + 12, picture.name, "title"))
+    parts.append(text_at(_PAD, _PAD + 12, picture.name, "title"))
     parts += _draw_column(column, (width - column.width) / 2, _PAD + _LINE + 6)
     label = escaped(f"pipeline {picture.name}")
     head = (
@@ -141,7 +141,7 @@ def _draw_column(column: _Column, x: float, y: float) -> list[str]:
     parts = []
     if column.label:
         parts.append(_rect("lane", x, y, column.width, column.height))
-        parts.append(_text(x + _PAD, y + _PAD + 8, column.label, "variable"))
+        parts.append(text_at(x + _PAD, y + _PAD + 8, column.label, "variable"))
         y += _LINE + _PAD
     middle = x + column.width / 2
     for box in column.boxes:
@@ -150,7 +150,7 @@ def _draw_column(column: _Column, x: float, y: float) -> list[str]:
         if box is not column.boxes[-1]:
             parts.append(_arrow(middle, y, y + _GAP))
             if box.gives:
-                parts.append(_text(middle + 7, y + _GAP / 2 + 3, box.gives, "variable"))
+                parts.append(text_at(middle + 7, y + _GAP / 2 + 3, box.gives, "variable"))
             y += _GAP
     return parts
 
@@ -159,11 +159,11 @@ def _draw_box(box: _Box, x: float, y: float) -> list[str]:
     radius = box.height / 2 if box.kind == "end" else 7
     parts = [_rect(box.kind, x, y, box.width, box.height, radius)]
     if box.kind == "end":
-        parts.append(_text(x + box.width / 2, y + box.height / 2 + 4.5, box.title, "middle"))
+        parts.append(text_at(x + box.width / 2, y + box.height / 2 + 4.5, box.title, "middle"))
         return parts
-    parts.append(_text(x + _PAD, y + _PAD + 7, box.title, "title"))
+    parts.append(text_at(x + _PAD, y + _PAD + 7, box.title, "title"))
     for place, detail in enumerate(box.details, 1):
-        parts.append(_text(x + _PAD, y + _PAD + 7 + place * _LINE, detail, "detail"))
+        parts.append(text_at(x + _PAD, y + _PAD + 7 + place * _LINE, detail, "detail"))
     top = y + _LINE * (1 + len(box.details)) + _PAD
     if box.back:
         parts += _draw_back(box, x, top, y + box.height - _PAD)
@@ -197,7 +197,7 @@ def _draw_back(box: _Box, x: float, top: float, bottom: float) -> list[str]:
     return [
         f'<path class="arrow" d="{path}"/>',
         f'<path class="head" d="{head}"/>',
-        _text(right + 4, (begin_y + end_y) / 2 + 4, box.back, "variable"),
+        text_at(right + 4, (begin_y + end_y) / 2 + 4, box.back, "variable"),
     ]
 
 
@@ -218,8 +218,3 @@ def _rect(kind: str, x: float, y: float, width: float, height: float, radius: fl
         f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" '
         f'height="{height:.1f}" rx="{radius:.1f}"/>'
     )
-
-
-def _text(x: float, y: float, text: str, kind: str) -> str:
-    named = f' class="{kind}"' if kind else ""
-    return f'<text{named} x="{x:.1f}" y="{y:.1f}">{escaped(text)}</text>'

@@ -34,6 +34,12 @@ def _allowed(char: str) -> bool:
     )
 
 
+def text_at(x: float, y: float, text: str, kind: str) -> str:
+    """Return a text that begins at a place, of the class `kind` if it has one."""
+    named = f' class="{kind}"' if kind else ""
+    return f'<text{named} x="{x:.1f}" y="{y:.1f}">{escaped(text)}</text>'
+
+
 def fitted(text: str, size: float, width: float) -> str:
     """Return a text on one line, cut with an ellipsis where it would be wider than `width`."""
     line = " ".join(text.split())

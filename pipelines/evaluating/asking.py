@@ -184,15 +184,8 @@ def asker_of(
     needed_names = pipeline.checked.needed.keys() - definition.resources.keys()
     bound: dict[str, ResourceUse] = {}
     if "index" in needed_names:
-        used = {step.spec.name for step in pipeline.checked.steps.values()}
         options = {
-            "path": data_index(
-                data,
-                encoder=encoder,
-                sentences=not OF_SENTENCES.isdisjoint(used),
-                graph=not OF_GRAPH.isdisjoint(used),
-                progress=progress,
-            ),
+            "path": index_for(pipeline, data, encoder=encoder, progress=progress),
             "download": choice.download,
             "kv_ram": choice.kv_ram,
             "kv_disk": choice.kv_disk,
@@ -210,6 +203,23 @@ def asker_of(
     depends = repr((definition, model, encoder.fingerprint, data_sha(data)))
     config = hashlib.sha256(depends.encode()).hexdigest()[:16]
     return PipelineAsker(pipeline.bind(**bound), config=config, left_out=left_out)
+
+
+def index_for(
+    pipeline: Pipeline, data: Path, *, encoder: Encoder, progress: Progress | None = None
+) -> Path:
+    """Return the index of a data folder with all that a pipeline's steps read of it.
+
+    Arguments and errors are those of `data_index`.
+    """
+    used = {bound.spec.name for bound in pipeline.checked.steps.values()}
+    return data_index(
+        data,
+        encoder=encoder,
+        sentences=not OF_SENTENCES.isdisjoint(used),
+        graph=not OF_GRAPH.isdisjoint(used),
+        progress=progress,
+    )
 
 
 def _answer(result: Result | StepFailedError) -> Answer | None:

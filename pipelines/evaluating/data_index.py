@@ -69,8 +69,8 @@ def data_index(
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with FolderLock(folder):
             if not _whole(folder, sentences, graph):
-                wanted = (sentences, graph)
-                _build(folder, data, passages, encoder, wanted, progress or Unwatched())
+                watched = progress or Unwatched()
+                _build(folder, data, passages, encoder, sentences, graph, watched)
     return folder
 
 
@@ -108,11 +108,11 @@ def _build(
     data: Path,
     passages: Sequence[Passage],
     encoder: Encoder,
-    wanted: tuple[bool, bool],
+    with_sentences: bool,
+    with_graph: bool,
     progress: Progress,
 ) -> None:
     """Write the index, with vectors of sentences and graph if wanted, or if it has them already."""
-    with_sentences, with_graph = wanted
     journal = VectorJournal(folder / _PARTIAL, encoder.fingerprint)
     of_passages = TextVectors(encoder, journal)
     of_sentences = TextVectors(encoder, journal, dtype=np.float16)

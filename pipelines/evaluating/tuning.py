@@ -11,8 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.evaluating.asking import OF_GRAPH, OF_SENTENCES, PipelineAsker
-from pipelines.evaluating.data_index import data_index
+from pipelines.evaluating.asking import PipelineAsker, index_for
 from pipelines.evaluating.retrieval_part import without_generation
 from pipelines.evaluating.score_log import ScoreLog
 from pipelines.open_index import OpenIndex
@@ -117,14 +116,7 @@ def tune(
             f"{data} has {len(questions)} judged questions, too few for {folds} folds"
         )
     progress = progress or Unwatched()
-    used = {bound.spec.name for bound in pipeline.checked.steps.values()}
-    path = data_index(
-        data,
-        encoder=encoder,
-        sentences=not OF_SENTENCES.isdisjoint(used),
-        graph=not OF_GRAPH.isdisjoint(used),
-        progress=progress,
-    )
+    path = index_for(pipeline, data, encoder=encoder, progress=progress)
     opened = OpenIndex(path, encoder=Remembering(encoder))
     made_by = version("dovetail-rag")
     depends = repr((pipeline.definition, metric, opened.fingerprint, data_sha(data), made_by))
