@@ -6,13 +6,14 @@ weighs one group, sequential attention is the case of one group or of neutral we
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor
 
 from rag.errors import UnsupportedModelError
+from rag.generation.plan import ContextWeights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,21 +25,21 @@ CACHED_LOGITS: Final = 1 << 17
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Keys and values that every query attends to without a mask.
+    """Keys and values of the context: cached passages, or passages computed anew.
 
     Attributes:
         keys: (kv_heads, tokens, head_dim), rotated to their positions; at least one token.
         values: the same shape.
-        temperature: T; logits are divided by it.
-        lse_scale: S·T; multiplies the group's log-sum-exp before the merge.
-        lse_bias: b; added to it.
+        positions: int64 (tokens,), of the keys.
+        visible: int64 (queries,): how many keys, from the first, each query sees; None means all.
+        units: int64 (tokens,): the unit of `LayerKeys.mass` that each key counts for.
     """
 
     keys: Tensor
     values: Tensor
-    temperature: float = 1.0
-    lse_scale: float = 1.0
-    lse_bias: float = 0.0
+    positions: Tensor
+    visible: Tensor | None = None
+    units: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +47,30 @@ class LayerKeys:
     """What a segment cache hands to the attention function in place of one layer's keys.
 
     Attributes:
-        groups: cached context, fully visible to every query.
-        tail_keys: (kv_heads, tokens, head_dim): the prefix and this request's own tokens, new ones
-            last; causal.
+        groups: the context. Its groups are joined first, as if they were one, and then weighed.
+        tail_keys: (kv_heads, tokens, head_dim): the prefix and this request's own tokens.
         tail_values: the same shape.
+        tail_positions: int64 (tokens,).
+        own: how many of the last tail tokens are the queries' own: causal. Queries that stand in
+            the context have none in the tail.
+        query_positions: int64 (queries,).
+        weights: T, S and b of the context.
         scratch: buffers that the layers of one forward pass share.
+        mass: where the last query's attention to each unit is added: (heads, units), float32; None
+            if nobody asks.
+        tail_units: as `Group.units`.
     """
 
     groups: Sequence[Group]
     tail_keys: Tensor
     tail_values: Tensor
+    tail_positions: Tensor
+    own: int
+    query_positions: Tensor
+    weights: ContextWeights
     scratch: Scratch
+    mass: Tensor | None = None
+    tail_units: Tensor | None = None
 
 
 class Scratch:
@@ -96,7 +110,12 @@ def attend(
     *,
     causal: int = 0,
     alone: bool = False,
-) -> tuple[Tensor, Tensor | None]:
+    hidden: Tensor | None = None,
+    softcap: float | None = None,
+    temperature: float = 1.0,
+    last: int = 0,
+    units: tuple[Tensor, int] | None = None,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Softmax attention of all queries over all keys, with its log-sum-exp.
 
     Logits and probabilities are rounded to the inputs' dtype, as Hugging Face's eager attention
@@ -112,10 +131,18 @@ def attend(
         causal: if positive, the number of queries, whose own keys are the last ones: query i does
             not see the keys of later queries.
         alone: whether nothing will be merged with the output: then no log-sum-exp is computed.
+        hidden: bool (queries, tokens): keys that a query does not see. A query may see none: its
+            output is 0 and its log-sum-exp minus infinity.
+        softcap: c of c·tanh(logit / c), which comes before the temperature.
+        temperature: T; logits are divided by it.
+        last: number of queries, where `units` is given.
+        units: for each key its unit, int64 (tokens,), and the number of units: asks for the last
+            query's weight on each.
 
     Returns:
-        Output (kv_heads, groups * queries, head_dim) in the inputs' dtype and natural-log
-        log-sum-exp (kv_heads, groups * queries) in float32 or better; None if `alone`.
+        Output (kv_heads, groups * queries, head_dim) in the inputs' dtype; natural-log log-sum-exp
+        (kv_heads, groups * queries) in float32 or better, None if `alone`; and the weights by unit,
+        (kv_heads, groups, units), None if nobody asks.
     """
     wide = torch.promote_types(query.dtype, torch.float32)
     heads, rows, tokens = query.shape[0], query.shape[1], keys.shape[1]
@@ -123,106 +150,163 @@ def attend(
     step = 1 if query.device.type == "cpu" and rows * tokens > CACHED_LOGITS else heads
     out = torch.empty_like(query)
     lse = None if alone else query.new_empty(heads, rows, dtype=wide)
+    seen = None if units is None else query.new_zeros(heads, rows // last, units[1], dtype=wide)
     logits = scratch.take("logits", (step, rows, tokens), query, query.dtype)
     dtype = query.dtype if alone else wide
     weights = scratch.take("weights", (step, rows, tokens), query, dtype)
+    alpha = scale if softcap else scale / temperature
     for head in range(0, heads, step):
         these = slice(head, head + step)
         torch.baddbmm(
-            logits, query[these], keys[these].transpose(1, 2), beta=0, alpha=scale, out=logits
+            logits, query[these], keys[these].transpose(1, 2), beta=0, alpha=alpha, out=logits
         )
+        if softcap:
+            logits.div_(softcap).tanh_().mul_(softcap / temperature)
         if causal:
             own = logits.view(step, -1, causal, tokens)[..., tokens - causal :]
             own.masked_fill_(scratch.future(causal, query.device), -torch.inf)
+        if hidden is not None:
+            logits.view(step, -1, *hidden.shape).masked_fill_(hidden, -torch.inf)
         torch.softmax(logits, -1, dtype=dtype, out=weights)
+        if hidden is not None:
+            weights.nan_to_num_(0.0)
         if lse is not None:
             # The largest weight is exp(0) over the partition sum: no other pass is needed.
             highest, largest = logits.amax(-1).to(wide), weights.amax(-1)
             torch.sub(highest, largest.log(), out=lse[these])
+            if hidden is not None:
+                lse[these].nan_to_num_(-torch.inf, neginf=-torch.inf)
+        if seen is not None and units is not None:
+            of_last = weights.view(step, -1, last, tokens)[:, :, -1]
+            seen[these].index_add_(-1, units[0], of_last.to(wide))
         narrow = weights if dtype == query.dtype else logits.copy_(weights)
         torch.bmm(narrow, values[these], out=out[these])
-    return out, lse
+    return out, lse, seen
 
 
-def merge(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """Join attention outputs over disjoint key groups by their log-sum-exp.
+def join(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Join attention outputs over disjoint groups of keys into that over their union.
 
     Args:
         parts: outputs (..., head_dim) and log-sum-exps (...); at least one.
 
     Returns:
-        The output over the union of the groups, in the wider of the dtypes.
+        Output, in the wider of the dtypes, and log-sum-exp over the union.
     """
+    if len(parts) == 1:
+        return parts[0]
     lse = torch.stack([part for _, part in parts])  # (groups, ...)
-    weights = torch.softmax(lse, 0).unsqueeze(-1)
+    joined = torch.logsumexp(lse, 0)
+    # A query that sees no key of any group has weight 0 in all of them.
+    weights = (lse - joined).exp().nan_to_num_(0.0).unsqueeze(-1)
     total = parts[0][0] * weights[0]
     for (out, _), weight in zip(parts[1:], weights[1:], strict=True):
         total = torch.addcmul(total, out.to(total.dtype), weight)
-    return total
+    return total, joined
 
 
 def segment_attention(
     module: torch.nn.Module,
     query: Tensor,
-    key: LayerKeys | Tensor,
+    key: LayerKeys | tuple[LayerKeys, ...] | Tensor,
     value: Tensor | None,  # noqa: ARG001 - the values travel inside LayerKeys
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attend to the groups and the causal tail of a `LayerKeys`: the registered function.
+    """Attend to the groups and the tail of a `LayerKeys`: the registered function.
 
     Args:
         module: the attention module that calls.
-        query: (1, heads, queries, head_dim), rotated.
-        key: what `SegmentCache` returned from its update.
+        query: (batch, heads, queries, head_dim), rotated.
+        key: what `SegmentCache` returned from its update: of one request, or of each row of a batch
+            of requests, whose queries stand at the end of their row.
         value: unused.
         attention_mask: must be None; what is visible is decided by the groups.
         scaling: logit scale; None means 1/sqrt(head_dim).
         dropout: must be 0.
-        **kwargs: passed by the model; those that would change the result are refused.
+        **kwargs: passed by the model: `softcap`, `sliding_window` (a key is seen from fewer
+            positions away than that) and `s_aux` (sinks: one logit a head, of nothing) are obeyed;
+            others that would change the result are refused.
 
     Returns:
-        Output (1, queries, heads, head_dim) and None for the weights.
+        Output (batch, queries, heads, head_dim) and None for the weights.
 
     Raises:
         UnsupportedModelError: without a segment cache, or for features that are not proven here.
     """
-    if not isinstance(key, LayerKeys):
+    rows = (key,) if isinstance(key, LayerKeys) else key
+    if not isinstance(rows, tuple):
         raise UnsupportedModelError(
             "this model is prepared for segment caches: call it through the engine, "
             "or model.set_attn_implementation('sdpa') first"
         )
-    refused = {
-        name for name in ("softcap", "s_aux", "position_bias") if kwargs.get(name) is not None
-    }
-    if attention_mask is not None or dropout or refused or query.shape[0] != 1:
+    refused = {name for name in ("position_bias",) if kwargs.get(name) is not None}
+    if attention_mask is not None or dropout or refused or query.shape[0] != len(rows):
         raise UnsupportedModelError(
             f"{type(module).__name__} asks for attention that KV reuse does not support: "
             f"mask {attention_mask is not None}, dropout {dropout}, batch {query.shape[0]}, "
             f"{sorted(refused)}"
         )
-    queries = query.shape[2]
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    way = _Way(scale, kwargs.get("softcap"), kwargs.get("sliding_window"), kwargs.get("s_aux"))
+    if isinstance(key, LayerKeys):
+        return _attend_row(query, key, way), None
+    out = query.new_zeros(query.shape[0], query.shape[2], query.shape[1], query.shape[3])
+    for row, keys in enumerate(rows):
+        own = len(keys.query_positions)
+        if own:
+            out[row, -own:] = _attend_row(query[row : row + 1, :, -own:], keys, way)[0]
+    return out, None
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How a layer attends: the same for every query."""
+
+    scale: float
+    softcap: float | None
+    window: int | None
+    sinks: Tensor | None
+
+
+def _attend_row(query: Tensor, key: LayerKeys, way: _Way) -> Tensor:
+    """Attend for one request, in blocks of queries: (1, queries, heads, head_dim)."""
+    queries = query.shape[2]
     if queries <= QUERY_BLOCK:
-        return _attend_block(query, key, key.tail_keys.shape[1], scale), None
-    past = key.tail_keys.shape[1] - queries
+        return _attend_block(query, key, way)
+    before = key.tail_keys.shape[1] - key.own
     blocks = []
     for start in range(0, queries, QUERY_BLOCK):
         block = query[:, :, start : start + QUERY_BLOCK]
-        blocks.append(_attend_block(block, key, past + start + block.shape[2], scale))
-    return torch.cat(blocks, 1), None
+        end = start + block.shape[2]
+        tail = before + min(end, key.own)
+        part = replace(
+            key,
+            groups=[
+                group if group.visible is None else replace(group, visible=group.visible[start:end])
+                for group in key.groups
+            ],
+            tail_keys=key.tail_keys[:, :tail],
+            tail_values=key.tail_values[:, :tail],
+            tail_positions=key.tail_positions[:tail],
+            own=block.shape[2] if key.own else 0,
+            query_positions=key.query_positions[start:end],
+            mass=key.mass if end == queries else None,
+            tail_units=None if key.tail_units is None else key.tail_units[:tail],
+        )
+        blocks.append(_attend_block(block, part, way))
+    return torch.cat(blocks, 1)
 
 
-def _attend_block(query: Tensor, key: LayerKeys, tail: int, scale: float) -> Tensor:
-    """Attend to the groups and the first `tail` tail keys, the last of which are the queries' own.
+def _attend_block(query: Tensor, key: LayerKeys, way: _Way) -> Tensor:
+    """Attend to the groups and the tail, the last of which may be the queries' own.
 
     Args:
         query: (1, heads, queries, head_dim).
         key: the layer's keys.
-        tail: tail tokens visible to the last query.
-        scale: logit scale.
+        way: how the layer attends.
 
     Returns:
         (1, queries, heads, head_dim).
@@ -230,23 +314,97 @@ def _attend_block(query: Tensor, key: LayerKeys, tail: int, scale: float) -> Ten
     _, heads, queries, head_dim = query.shape
     kv_heads = key.tail_keys.shape[0]
     packed = query.reshape(kv_heads, heads // kv_heads * queries, head_dim)
-    parts = []
+    watched = 0 if key.mass is None else key.mass.shape[-1]
+    weights = key.weights
+    context: list[tuple[Tensor, Tensor]] = []
+    seen: list[tuple[Tensor, Tensor | None]] = []
     for group in key.groups:
-        out, lse = attend(packed, group.keys, group.values, scale / group.temperature, key.scratch)
+        out, lse, units = attend(
+            packed,
+            group.keys,
+            group.values,
+            way.scale,
+            key.scratch,
+            hidden=_hidden(key.query_positions, group.positions, way.window, group.visible),
+            softcap=way.softcap,
+            temperature=weights.temperature,
+            last=queries,
+            units=(group.units, watched) if watched and group.units is not None else None,
+        )
         assert lse is not None
-        parts.append((out, lse * group.lse_scale + group.lse_bias))
-    own, lse = attend(
-        packed,
-        key.tail_keys[:, :tail],
-        key.tail_values[:, :tail],
-        scale,
-        key.scratch,
-        causal=queries if queries > 1 else 0,
-        alone=not parts,
-    )
-    if lse is not None:
-        own = merge([*parts, (own, lse)]).to(query.dtype)
-    return own.view(1, heads, queries, head_dim).transpose(1, 2)
+        context.append((out, lse))
+        seen.append((lse, units))
+    parts = []
+    if context:
+        out, joined = join(context)
+        weighed = joined * (weights.scale * weights.temperature) + weights.bias
+        parts.append((out, weighed))
+        seen = [(lse - joined + weighed, units) for lse, units in seen]
+    if key.tail_keys.shape[1]:
+        own, own_lse, units = attend(
+            packed,
+            key.tail_keys,
+            key.tail_values,
+            way.scale,
+            key.scratch,
+            causal=key.own if key.own > 1 else 0,
+            alone=not parts and way.sinks is None and not watched,
+            hidden=_hidden(key.query_positions, key.tail_positions, way.window),
+            softcap=way.softcap,
+            last=queries,
+            units=(key.tail_units, watched) if watched and key.tail_units is not None else None,
+        )
+        if own_lse is None:
+            return own.view(1, heads, queries, head_dim).transpose(1, 2)
+        parts.append((own, own_lse))
+        seen.append((own_lse, units))
+    if way.sinks is not None:
+        sink = way.sinks.to(parts[0][1]).view(kv_heads, -1, 1).expand(-1, -1, queries)
+        parts.append((torch.zeros_like(packed), sink.reshape(parts[0][1].shape)))
+    total, everything = join(parts)
+    if key.mass is not None:
+        _add_mass(key.mass, queries, everything, seen)
+    return total.to(query.dtype).view(1, heads, queries, head_dim).transpose(1, 2)
+
+
+def _add_mass(
+    mass: Tensor,
+    queries: int,
+    everything: Tensor,
+    parts: Sequence[tuple[Tensor, Tensor | None]],
+) -> None:
+    """Add the last query's attention to each unit: its weight in a group times the group's.
+
+    Args:
+        mass: (heads, units).
+        queries: how many there are.
+        everything: log-sum-exp over all keys, (kv_heads, groups * queries).
+        parts: weighed log-sum-exps of groups of keys, and the weights by unit within them.
+    """
+    for lse, units in parts:
+        if units is not None:
+            share = (lse - everything).exp().view(len(lse), -1, queries)[..., -1:]
+            mass += (units * share).reshape(mass.shape).to(mass)
+
+
+def _hidden(
+    queries: Tensor, keys: Tensor, window: int | None, visible: Tensor | None = None
+) -> Tensor | None:
+    """Return which keys a query does not see, bool (queries, tokens); None if it sees all.
+
+    Args:
+        queries: positions, int64 (queries,).
+        keys: positions, int64 (tokens,).
+        window: a key so many positions away, or more, is not seen; None means no limit.
+        visible: as of `Group`.
+    """
+    hidden = None
+    if window is not None and int(queries.max() - keys.min()) >= window:
+        hidden = queries[:, None] - keys >= window
+    if visible is not None:
+        later = torch.arange(len(keys), device=keys.device) >= visible[:, None]
+        hidden = later if hidden is None else hidden | later
+    return hidden
 
 
 def register() -> None:

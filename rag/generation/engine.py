@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,21 +13,30 @@ import torch
 from torch import Tensor
 
 from rag.errors import UnsupportedModelError
-from rag.generation.attention import IMPLEMENTATION, Group, Scratch, register
-from rag.generation.plan import ContextWeights, EncodingPlan, PlacedRows, parallel_plan
+from rag.generation.attention import Group, Scratch, register
+from rag.generation.attention_mass import Unit, Units
+from rag.generation.placed_segments import PlacedSegments
+from rag.generation.plan import EncodingPlan, PlacedRows
+from rag.generation.recompute import BlendCache, Compared, most_different
 from rag.generation.rope import Rotary
 from rag.generation.segment_cache import SegmentCache
+from rag.generation.self_test import self_test
 from rag.protocols import PassageCache, SegmentKV
 from rag.records import CacheUse, ModelIdentity, Segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from transformers.cache_utils import Cache
+
     from rag.generation.decoding import Sampling
+    from rag.generation.plan import Deviation
 
 PREFILL_CHUNK = 512
 READ_BLOCK = 64
-SELF_TEST_TOKENS = 12
+
+_Part = tuple[Tensor, Tensor, Tensor]
+"""Keys and values, (layers, kv_heads, tokens, head_dim) each, and positions, int64 (tokens,)."""
 
 # A forward pass that captures keys would capture those of any other on the same model.
 _LOCKS: weakref.WeakKeyDictionary[Any, threading.RLock] = weakref.WeakKeyDictionary()
@@ -44,6 +53,7 @@ class Prefilled:
         use: what the KV store gave.
         kv_ms: time spent reading, encoding and placing KV.
         fresh: segments encoded for this request and not yet stored.
+        units: what `cache.mass` counts attention for, without the rest; None if it is not watched.
     """
 
     logits: Tensor
@@ -52,6 +62,7 @@ class Prefilled:
     use: CacheUse
     kv_ms: float
     fresh: tuple[tuple[Segment, SegmentKV], ...] = ()
+    units: tuple[Unit, ...] | None = None
 
 
 @dataclass(slots=True)
@@ -94,6 +105,9 @@ class Engine:
         cache: where KV is kept between requests; None computes everything anew.
         placed_bytes: budget for rotated copies of whole segments, the form that attention reads.
 
+    Attributes:
+        placed: those copies.
+
     Raises:
         UnsupportedModelError: if the family is not supported, or the self-test fails.
     """
@@ -113,13 +127,11 @@ class Engine:
         self._rotary = Rotary(model)
         self._scratch = Scratch()
         self._free_arenas: list[Scratch] = []
-        self._placed: OrderedDict[tuple[Segment, int], tuple[Tensor, Tensor]] = OrderedDict()
-        self._placed_budget = placed_bytes
-        self._placed_bytes = 0
+        self.placed = PlacedSegments(placed_bytes)
         self._lock = _LOCKS.setdefault(model, threading.RLock())
         register()
         with self._lock:
-            self._self_test()
+            self_test(self)
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -144,15 +156,19 @@ class Engine:
             return self._encode(segment, _Reading())
 
     @torch.inference_mode()
-    def prefill(self, plan: EncodingPlan) -> Prefilled:
+    def prefill(self, plan: EncodingPlan, *, watch: bool = False) -> Prefilled:
         """Read a plan's prompt: load or encode its segments, run the rest through the model.
+
+        Args:
+            plan: what to read.
+            watch: whether to keep the attention mass of sentences, from here on.
 
         Raises:
             UnsupportedModelError: if a position passes the model's window.
             ValueError: if a segment belongs to another model.
         """
         with self._lock:
-            return self._prefill(plan, _Reading())
+            return self._prefill(plan, _Reading(), watch=watch)
 
     @torch.inference_mode()
     def prefill_all(self, plans: Sequence[EncodingPlan]) -> list[Prefilled]:
@@ -229,25 +245,29 @@ class Engine:
         logits = state.logits[None]
         if len(token_ids) > 1:
             with self._lock:
-                groups = [layer.groups for layer in state.cache.layers]
-                prefix = state.cache.first(state.cache.tail_tokens)
-                cache = SegmentCache(groups, self._scratch, prefix)
+                cache = state.cache.fork(self._scratch)
                 later = self._run(token_ids[:-1], state.position, cache, every=True)
             logits = torch.cat([logits, later])
         chosen = torch.tensor(token_ids, device=logits.device)[:, None]
         return logits.log_softmax(-1).gather(1, chosen)[:, 0]
 
+    @torch.inference_mode()
+    def fork(self, state: Prefilled) -> Prefilled:
+        """Return the same state once more: either can go on by itself; stored keys are shared."""
+        with self._lock:
+            return replace(state, cache=state.cache.fork(self._scratch))
+
     def decode(self, state: Prefilled, sampling: Sampling, stop: frozenset[int]) -> Iterator[int]:
         """Yield token ids until a stop token (not yielded), `max_tokens`, or the window's end."""
-        for token, _ in self._decoded(state, sampling, stop):
+        for token, _ in self.decode_states(state, sampling, stop):
             yield token
 
     def decode_scored(
         self, state: Prefilled, sampling: Sampling, stop: frozenset[int]
     ) -> Iterator[tuple[int, float]]:
         """Yield what `decode` does, each token with its natural log-probability (temperature 1)."""
-        for token, logits in self._decoded(state, sampling, stop):
-            yield token, float(logits.log_softmax(-1)[token])
+        for token, before in self.decode_states(state, sampling, stop):
+            yield token, float(before.logits.log_softmax(-1)[token])
 
     def room(self, position: int, max_tokens: int) -> int:
         """Return how many tokens can be generated at most: the window ends an answer too.
@@ -258,19 +278,50 @@ class Engine:
         """
         return min(max_tokens, self.window - position + 1)
 
-    def _decoded(
+    def decode_states(
         self, state: Prefilled, sampling: Sampling, stop: frozenset[int]
-    ) -> Iterator[tuple[int, Tensor]]:
-        """Yield each token with the logits that it was chosen from."""
+    ) -> Iterator[tuple[int, Prefilled]]:
+        """Yield what `decode` does, each token with the state that it was chosen from.
+
+        A state's attention mass is that of the query that chose the token; it is valid until the
+        next token is asked for.
+        """
         generator = sampling.generator()
         room = self.room(state.position, sampling.max_tokens)
         for count in range(1, room + 1):
             token = sampling.choose(state.logits, generator)
             if token in stop:
                 return
-            yield token, state.logits
+            yield token, state
             if count < room:
                 state = self.advance(state, token)
+
+    @torch.inference_mode()
+    def rehearse(self, plan: EncodingPlan, token_ids: Sequence[int]) -> tuple[Tensor, bool]:
+        """Run a plan and the same tokens as one prompt, and keep nothing of it: for the self-test.
+
+        Args:
+            plan: of segments that no store holds.
+            token_ids: its tokens.
+
+        Returns:
+            Logits after the plan, and whether the keys that were captured, rotated, are those that
+            the model itself would have cached, bit for bit.
+        """
+        cache, self.cache = self.cache, None
+        try:
+            whole = SegmentCache([[] for _ in range(self.layers)], self._scratch)
+            with self._rotary.capture() as captured:
+                self._run(token_ids, 0, whole)
+            positions = torch.arange(len(token_ids), device=self.model.device)
+            rotated = self._rotary.rotate(torch.stack(captured), positions)
+            return (
+                self._prefill(plan, _Reading()).logits,
+                torch.equal(rotated, whole.own_keys().transpose(1, 2)),
+            )
+        finally:
+            self.cache = cache
+            self.placed.clear()
 
     def store(self, fresh: Sequence[tuple[Segment, SegmentKV]]) -> None:
         """Write segments encoded by a request to the store; apart, so the answer need not wait."""
@@ -281,9 +332,7 @@ class Engine:
     @property
     def window(self) -> int:
         """Positions that a prompt and its answer may take."""
-        window = int(self.model.config.max_position_embeddings)
-        sliding = getattr(self.model.config, "sliding_window", None)
-        return min(window, int(sliding)) if sliding else window
+        return int(self.model.config.max_position_embeddings)
 
     def _check_window(self, end: int) -> None:
         if end > self.window:
@@ -292,24 +341,66 @@ class Engine:
                 "lower top_k, or use a model with a longer window"
             )
 
-    def _prefill(self, plan: EncodingPlan, reading: _Reading) -> Prefilled:
-        self._check_window(plan.last_position + 1)
+    def _prefill(self, plan: EncodingPlan, reading: _Reading, *, watch: bool = False) -> Prefilled:
         started = time.perf_counter()
+        cache, units = self._prepare(plan, reading, watch=watch)
+        kv_ms = (time.perf_counter() - started) * 1e3
+        told = None if units is None else units.of_prefill(plan, self.model.device)
+        logits = self._run(plan.prefill, plan.prefill_start, cache, units=told)[-1]
+        return Prefilled(
+            logits,
+            cache,
+            plan.last_position + 1,
+            reading.use(),
+            kv_ms,
+            tuple(reading.fresh),
+            None if units is None else units.known,
+        )
+
+    def _prepare(
+        self, plan: EncodingPlan, reading: _Reading, *, watch: bool = False
+    ) -> tuple[SegmentCache, Units | None]:
+        """Do all that comes before the prefill: read, encode, place, recompute, compute targets."""
+        self._check_window(plan.last_position + 1)
+        device = self.model.device
         prefix = None if plan.prefix is None else self._place(plan.prefix, reading)
         arena = self._free_arenas.pop() if self._free_arenas else Scratch()
-        groups = (
-            self._with_targets(plan, prefix, reading)
-            if plan.targets
-            else self._groups(plan, arena, reading)
-        )
-        cache = SegmentCache(groups, self._scratch, prefix)
+        parts: list[_Part] = []
+        if plan.context:
+            context = self._assemble(plan.context, arena, reading)
+            if plan.recomputed_tokens:
+                self._recompute(plan, context, prefix)
+            parts = _split(context, [len(placed) for placed in plan.context])
+        for target in plan.targets:
+            seen = [parts[source] for source in target.sources]
+            cache = SegmentCache(self._groups(seen), self._scratch, prefix)
+            self._run(target.placed.token_ids, target.placed.start, cache)
+            positions = torch.tensor(target.placed.positions, device=device)
+            own = cache.own_keys().transpose(1, 2), cache.own_values().transpose(1, 2)
+            parts.append((*own, positions))
+        units = Units(plan) if watch else None
+        mass = None
+        if units is not None:
+            heads = int(self.model.config.num_attention_heads)
+            mass = torch.zeros(self.layers, heads, units.count, device=device)
+        all_placed = [*plan.context, *(target.placed for target in plan.targets)]
+        reads = plan.read_parts
+        if not plan.targets and parts:
+            # The context lies side by side: one group is one product.
+            numbers = None if units is None else units.of(plan.context, device)
+            groups = self._groups([context], [numbers])
+        else:
+            groups = self._groups(
+                [parts[place] for place in reads],
+                [
+                    None if units is None else units.of([all_placed[place]], device)
+                    for place in reads
+                ],
+            )
+        cache = SegmentCache(groups, self._scratch, prefix, weights=plan.weights, mass=mass)
         # The copies belong to this request until nobody can read its cache any more.
         weakref.finalize(cache, self._free_arenas.append, arena)
-        kv_ms = (time.perf_counter() - started) * 1e3
-        logits = self._run(plan.prefill, plan.prefill_start, cache)[-1]
-        return Prefilled(
-            logits, cache, plan.last_position + 1, reading.use(), kv_ms, tuple(reading.fresh)
-        )
+        return cache, units
 
     def _run(
         self,
@@ -319,64 +410,78 @@ class Engine:
         chunk: int = PREFILL_CHUNK,
         *,
         every: bool = False,
+        units: Tensor | None = None,
     ) -> Tensor:
         """Run tokens through the model: logits after the last, or `every` one, (n, vocabulary)."""
         device = self.model.device
-        ids = torch.tensor(token_ids, device=device)[None]
-        positions = torch.arange(start, start + len(token_ids), device=device)[None]
+        positions = torch.arange(start, start + len(token_ids), device=device)
         kept: list[Tensor] = []
         for at in range(0, len(token_ids), chunk):
-            out = self.model(
-                ids[:, at : at + chunk],
-                position_ids=positions[:, at : at + chunk],
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=0 if every else 1,
-            )
-            kept = [*kept, out.logits[0]] if every else [out.logits[0]]
+            these = positions[at : at + chunk]
+            cache.announce(these, None if units is None else units[at : at + chunk])
+            out = self._forward(token_ids[at : at + chunk], these, cache, every=every)
+            kept = [*kept, out] if every else [out]
         logits = torch.cat(kept)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
-    def _groups(self, plan: EncodingPlan, arena: Scratch, reading: _Reading) -> list[list[Group]]:
-        groups: list[list[Group]] = [[] for _ in range(self.layers)]
-        if plan.context:
-            keys, values = self._assemble(plan.context, arena, reading)
-            weights = plan.weights
-            for layer, of_layer in enumerate(groups):
-                of_layer.append(
-                    Group(
-                        keys[layer],
-                        values[layer],
-                        weights.temperature,
-                        weights.scale * weights.temperature,
-                        weights.bias,
-                    )
-                )
-        return groups
+    def _forward(
+        self, token_ids: Sequence[int], positions: Tensor, cache: Cache, *, every: bool = False
+    ) -> Tensor:
+        """Run one block of tokens: logits after the last, or `every` one, (n, vocabulary)."""
+        out = self.model(
+            torch.tensor(token_ids, device=self.model.device)[None],
+            position_ids=positions[None],
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=0 if every else 1,
+        )
+        logits: Tensor = out.logits[0]
+        return logits
 
-    def _with_targets(
-        self, plan: EncodingPlan, prefix: tuple[Tensor, Tensor] | None, reading: _Reading
+    def _groups(
+        self, parts: Sequence[_Part], units: Sequence[Tensor | None] | None = None
     ) -> list[list[Group]]:
-        """Compute a plan's targets over their sources; return all its parts as neutral groups."""
-        parts = [self._place(item, reading) for item in plan.context]
-        for target in plan.targets:
-            seen = [parts[source] for source in target.sources]
-            cache = SegmentCache(self._neutral(seen), self._scratch, prefix)
-            self._run(target.placed.token_ids, target.placed.start, cache)
-            parts.append((cache.own_keys().transpose(1, 2), cache.own_values().transpose(1, 2)))
-        return self._neutral(parts)
-
-    def _neutral(self, parts: Sequence[tuple[Tensor, Tensor]]) -> list[list[Group]]:
-        """Return parts, (layers, kv_heads, tokens, head_dim) twice each, as groups by layer."""
+        """Return parts as groups by layer; `units` are those of each part's tokens."""
+        numbers = units or [None] * len(parts)
         return [
-            [Group(keys[layer], values[layer]) for keys, values in parts]
+            [
+                Group(keys[layer], values[layer], positions, units=of_part)
+                for (keys, values, positions), of_part in zip(parts, numbers, strict=True)
+            ]
             for layer in range(self.layers)
         ]
 
-    def _assemble(
-        self, context: Sequence[PlacedRows], arena: Scratch, reading: _Reading
-    ) -> tuple[Tensor, Tensor]:
-        """Copy all context rows side by side: (layers, kv_heads, tokens, head_dim) twice."""
+    def _recompute(
+        self, plan: EncodingPlan, context: _Part, prefix: tuple[Tensor, Tensor] | None
+    ) -> None:
+        """Compute the rows that a plan's repair asks for anew, in place."""
+        ids = torch.tensor([token for placed in plan.context for token in placed.token_ids])
+        blend = BlendCache(context, prefix, self._scratch)
+        repair, device = plan.recompute, context[0].device
+        begin = torch.tensor(repair.beginnings(plan.context), dtype=torch.int64, device=device)
+        most = plan.recomputed_tokens - len(begin)
+        chosen = begin
+        if most:
+            everything = torch.arange(len(ids), device=device)
+            self._blend(ids, everything, blend, compare=repair.by)
+            others = everything[len(plan.context[0]) :]
+            others = others[~torch.isin(others, begin)]
+            differing = most_different(blend.deviations, others, most)
+            chosen = torch.cat([begin, differing]).sort().values
+        self._blend(ids, chosen, blend)
+
+    def _blend(
+        self, ids: Tensor, columns: Tensor, blend: BlendCache, compare: Deviation | None = None
+    ) -> None:
+        """Run some tokens of the context through the model, or its first layers to compare."""
+        for at in range(0, len(columns), PREFILL_CHUNK):
+            these = columns[at : at + PREFILL_CHUNK]
+            blend.select(these, compare)
+            with suppress(Compared):
+                self._forward(ids[these.cpu()].tolist(), blend.positions[these], blend)
+
+    def _assemble(self, context: Sequence[PlacedRows], arena: Scratch, reading: _Reading) -> _Part:
+        """Copy all context rows side by side."""
         placed = [self._place(item, reading) for item in context]
         first = placed[0][0]
         shape = (*first.shape[:2], sum(len(item) for item in context), first.shape[3])
@@ -384,37 +489,26 @@ class Engine:
         values = arena.take("values", shape, first, first.dtype)
         torch.cat([k for k, _ in placed], 2, out=keys)
         torch.cat([v for _, v in placed], 2, out=values)
-        return keys, values
+        positions = [position for item in context for position in item.positions]
+        return keys, values, torch.tensor(positions, device=keys.device)
 
     def _place(self, item: PlacedRows, reading: _Reading) -> tuple[Tensor, Tensor]:
         """Rotate rows to their positions: keys and values, (layers, kv_heads, tokens, head_dim)."""
-        hot = (item.segment, item.start)
-        if item.rows is None and hot in self._placed:
-            self._placed.move_to_end(hot)
-            keys, values = self._placed[hot]
-            reading.hit(item.segment, "hit (placed)", keys.nbytes + values.nbytes)
-            return keys, values
+        found = self.placed.get(item)
+        if found is not None:
+            reading.hit(item.segment, "hit (placed)", sum(part.nbytes for part in found))
+            return found
         kv = self._load(item.segment, reading)
         stored_keys, stored_values = kv.keys, kv.values
         if item.rows is not None:
             rows = torch.tensor(item.rows, device=stored_keys.device)
             stored_keys = stored_keys.index_select(1, rows)
             stored_values = stored_values.index_select(1, rows)
-        keys = self._rotary.rotate(stored_keys, item.start).contiguous()
+        positions = torch.tensor(item.positions, device=stored_keys.device)
+        keys = self._rotary.rotate(stored_keys, positions).contiguous()
         values = stored_values.transpose(1, 2).contiguous()
-        if item.rows is None:
-            self._keep_placed(hot, keys, values)
+        self.placed.put(item, (keys, values))
         return keys, values
-
-    def _keep_placed(self, hot: tuple[Segment, int], keys: Tensor, values: Tensor) -> None:
-        size = keys.nbytes + values.nbytes
-        if size > self._placed_budget:
-            return
-        self._placed[hot] = keys, values
-        self._placed_bytes += size
-        while self._placed_bytes > self._placed_budget:
-            _, (old_keys, old_values) = self._placed.popitem(last=False)
-            self._placed_bytes -= old_keys.nbytes + old_values.nbytes
 
     def _load(self, segment: Segment, reading: _Reading) -> SegmentKV:
         if segment.model != self.identity:
@@ -455,43 +549,13 @@ class Engine:
                 captured.clear()
         return SegmentKV(torch.cat(chunks, 1), cache.own_values().contiguous())
 
-    @torch.inference_mode()
-    def _self_test(self) -> None:
-        """Compare with the model's own forward pass on a few tokens; cheap, at every load.
 
-        Raises:
-            UnsupportedModelError: if stored keys, rotated, differ from the model's own in any bit,
-                or if logits differ by more than rounding.
-        """
-        vocabulary = int(self.model.config.vocab_size)
-        ids = tuple((7 * n + 3) % vocabulary for n in range(3 * SELF_TEST_TOKENS))
-        third = SELF_TEST_TOKENS
-        self.model.set_attn_implementation("eager")
-        own = self.model(torch.tensor([ids], device=self.model.device), logits_to_keep=1)
-        self.model.set_attn_implementation(IMPLEMENTATION)
-        prefix = Segment(self.identity, "prefix", ids[:third], name="self-test prefix")
-        passage = Segment(
-            self.identity, "passage", ids[third : 2 * third], (prefix,), name="self-test"
-        )
-        cache, self.cache = self.cache, None
-        try:
-            cached = SegmentCache([[] for _ in range(self.layers)], self._scratch)
-            with self._rotary.capture() as captured:
-                self._run(ids, 0, cached)
-            rotated = self._rotary.rotate(torch.stack(captured), 0)
-            plan = parallel_plan(prefix, ((passage, None),), ids[2 * third :], ContextWeights())
-            logits = self.prefill(plan).logits
-        finally:
-            self.cache = cache
-            self._placed.clear()
-            self._placed_bytes = 0
-        reference = own.logits[0, -1].to(logits.dtype)
-        error = float((logits - reference).abs().max() / reference.abs().max().clamp(min=1e-6))
-        limit = 1e-4 if self.model.dtype in (torch.float32, torch.float64) else 0.1
-        same_keys = torch.equal(rotated, cached.own_keys().transpose(1, 2))
-        if error > limit or not same_keys:
-            raise UnsupportedModelError(
-                f"{self.identity.name}: cached segments do not reproduce the model's own forward "
-                f"pass (relative logit error {error:.2e}, allowed {limit:.0e}; keys equal: "
-                f"{same_keys}); use mode 'sequential' with another engine"
-            )
+def _split(context: _Part, lengths: Sequence[int]) -> list[_Part]:
+    """Return views of the parts that were put side by side."""
+    keys, values, positions = context
+    parts, at = [], 0
+    for length in lengths:
+        these = slice(at, at + length)
+        parts.append((keys[:, :, these], values[:, :, these], positions[these]))
+        at += length
+    return parts

@@ -78,10 +78,12 @@ def token_use(plans: Sequence[EncodingPlan], use: CacheUse, generated: int) -> T
     known = {name for name, reason in use.reasons.items() if reason.startswith("hit")}
     for plan in plans:
         total += plan.cached_tokens + plan.computed_tokens
+        read = 0
         for placed in (plan.prefix, *plan.context):
             if placed is None:
                 continue
             if placed.segment.name in known:
-                cached += len(placed)
+                read += len(placed)
             known.add(placed.segment.name)
+        cached += max(read - plan.recomputed_tokens, 0)
     return TokenUse(total, cached, total - cached, generated)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
+from typing import Literal, get_args
 
 from rag.records import Segment
+
+Positions = Literal["shared", "serial"]
+Deviation = Literal["key", "value"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +40,19 @@ class ContextWeights:
 
 @dataclass(frozen=True, slots=True)
 class PlacedRows:
-    """Some rows of a cached segment, packed densely from a start position.
+    """Some rows of a cached segment, at consecutive positions from a start.
 
     Attributes:
         segment: the cached tokens.
-        start: position of the first row.
+        start: position of the first row that is read, or, with gaps, of row 0.
         rows: rows to read, ascending; None means all of them.
+        gaps: whether rows that are left out leave their positions empty.
     """
 
     segment: Segment
     start: int
     rows: tuple[int, ...] | None = None
+    gaps: bool = False
 
     def __post_init__(self) -> None:
         if self.rows is None:
@@ -66,6 +73,18 @@ class PlacedRows:
         ids = self.segment.token_ids
         return ids if self.rows is None else tuple(ids[row] for row in self.rows)
 
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """The position of each row that is read."""
+        if self.gaps and self.rows is not None:
+            return tuple(self.start + row for row in self.rows)
+        return tuple(range(self.start, self.start + len(self)))
+
+    @property
+    def end(self) -> int:
+        """The first position after all of them; with gaps, after the whole segment."""
+        return self.start + (len(self.segment) if self.gaps else len(self))
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -82,21 +101,73 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Recompute:
+    """Which cached rows are computed anew, seeing the passages that stand before theirs.
+
+    They are read in place of the cached ones. The first passage of a plan is left as it is: nothing
+    stands before it.
+
+    Attributes:
+        first: rows at the beginning of each passage (LegoLink; EPIC, arXiv:2410.15332).
+        share: part of all rows, in [0, 1]: those whose key or value in the second layer differs
+            most from what is cached (CacheBlend, arXiv:2405.16444). To find them all rows run
+            through the first layer.
+        by: what is compared.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    first: int = 0
+    share: float = 0.0
+    by: Deviation = "value"
+
+    def __post_init__(self) -> None:
+        if self.first < 0:
+            raise ValueError(f"first must be at least 0, got {self.first}")
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"share must be in [0, 1], got {self.share}")
+        if self.by not in get_args(Deviation):
+            raise ValueError(f"by must be one of {', '.join(get_args(Deviation))}, got {self.by!r}")
+
+    def beginnings(self, context: tuple[PlacedRows, ...]) -> tuple[int, ...]:
+        """Return the columns, counted through all of the context, that `first` asks for."""
+        columns: list[int] = []
+        at = 0
+        for place, placed in enumerate(context):
+            if place:
+                columns += range(at, at + min(self.first, len(placed)))
+            at += len(placed)
+        return tuple(columns)
+
+    def count(self, context: tuple[PlacedRows, ...]) -> int:
+        """Return how many rows are computed anew: the beginnings, and those that differ most."""
+        later = sum(len(placed) for placed in context[1:])
+        most = min(math.ceil(self.share * (later + len(context[0]))), later) if context else 0
+        return min(len(self.beginnings(context)) + most, later)
+
+
+@dataclass(frozen=True, slots=True)
 class EncodingPlan:
     """One request, as data: the engine executes any of them.
 
     Attributes:
         mode: name of the mode that made the plan.
         prefix: cached tokens at positions from 0, or None.
-        context: cached passages, in any order; empty for a sequential plan.
+        context: cached passages; empty for a sequential plan. Their order says what a recomputed
+            row sees, and nothing else.
         prefill: tokens to run through the model: the question, or a whole sequential prompt.
         prefill_start: position of the first of them.
-        weights: how context attention is weighed; neutral by default.
+        weights: how attention to passages is weighed; neutral by default.
         targets: passages that are computed anew over others, in order (Graph-KV).
+        reads: places of the parts, context and then targets, that the question sees; None means
+            all of them.
+        recompute: which rows of the context are computed anew before all else.
+        told: passages within the prefill, each with the place of its first token there.
 
     Raises:
-        ValueError: if there is nothing to prefill, a target has a source that does not come before
-            it, or there are targets beside weights.
+        ValueError: if there is nothing to prefill, or a target or the question would read what is
+            not there.
     """
 
     mode: str
@@ -106,27 +177,47 @@ class EncodingPlan:
     prefill_start: int
     weights: ContextWeights = ContextWeights()
     targets: tuple[Target, ...] = ()
+    reads: tuple[int, ...] | None = None
+    recompute: Recompute = Recompute()
+    told: tuple[tuple[int, PlacedRows], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.prefill:
             raise ValueError("prefill must hold at least one token, got none")
-        if self.targets and self.weights != ContextWeights():
-            raise ValueError(f"weights must be neutral where there are targets, got {self.weights}")
         for place, target in enumerate(self.targets, len(self.context)):
             if not all(0 <= source < place for source in target.sources):
                 raise ValueError(
                     f"sources of part {place} must be parts before it, got {target.sources}"
                 )
+        parts = len(self.context) + len(self.targets)
+        if self.reads is not None and not all(0 <= place < parts for place in self.reads):
+            raise ValueError(f"reads must be parts in [0, {parts}), got {self.reads}")
 
     @property
     def computed_tokens(self) -> int:
-        """Tokens that run through the model: those of targets, and what is prefilled."""
-        return sum(len(target.placed) for target in self.targets) + len(self.prefill)
+        """Tokens that run through the model: recomputed ones, targets, and what is prefilled."""
+        targets = sum(len(target.placed) for target in self.targets)
+        return self.recomputed_tokens + targets + len(self.prefill)
+
+    @property
+    def recomputed_tokens(self) -> int:
+        """Cached rows that are computed anew by a repair."""
+        return self.recompute.count(self.context)
 
     @property
     def cached_tokens(self) -> int:
         """Tokens whose KV is read instead of computed."""
-        return sum(len(placed) for placed in (self.prefix, *self.context) if placed is not None)
+        placed = [self.prefix, *self.context] if self.prefix is not None else [*self.context]
+        return sum(len(part) for part in placed) - self.recomputed_tokens
+
+    @property
+    def read_parts(self) -> tuple[int, ...]:
+        """Places of the parts that the question sees."""
+        return (
+            tuple(range(len(self.context) + len(self.targets)))
+            if self.reads is None
+            else self.reads
+        )
 
     @property
     def last_position(self) -> int:
@@ -138,9 +229,16 @@ Passages = tuple[tuple[Segment, tuple[int, ...] | None], ...]
 """Cached passages, each with the rows to read; None means all of them."""
 
 
-def sequential_plan(token_ids: tuple[int, ...]) -> EncodingPlan:
-    """Plan a full prefill: every token is computed and sees all before it."""
-    return EncodingPlan("sequential", None, (), token_ids, 0)
+def sequential_plan(
+    token_ids: tuple[int, ...], told: tuple[tuple[int, PlacedRows], ...] = ()
+) -> EncodingPlan:
+    """Plan a full prefill: every token is computed and sees all before it.
+
+    Args:
+        token_ids: the whole prompt.
+        told: the passages in it, as of `EncodingPlan.told`.
+    """
+    return EncodingPlan("sequential", None, (), token_ids, 0, told=told)
 
 
 def parallel_plan(
@@ -150,23 +248,32 @@ def parallel_plan(
     weights: ContextWeights,
     *,
     mode: str = "ape",
+    positions: Positions = "shared",
+    gaps: bool = False,
 ) -> EncodingPlan:
     """Plan APE: every passage starts right after the prefix, the question after the longest.
 
     Args:
         prefix: encoded at positions from 0.
-        passages: segments whose parent is the prefix, each with the rows to read (None: all).
+        passages: segments whose parent is the prefix, or that have none, each with the rows to read
+            (None: all).
         question: its tokens.
         weights: T, S and b.
         mode: the name the plan carries.
+        positions: `serial` puts passages one after another instead, the last next to the question.
+        gaps: whether rows keep their positions when others of their passage are left out.
 
     Raises:
-        ValueError: if a passage was not encoded after exactly this prefix.
+        ValueError: if a passage was encoded after something else than this prefix.
     """
     _check_parents(prefix, passages)
-    context = tuple(PlacedRows(segment, len(prefix), rows) for segment, rows in passages)
-    start = len(prefix) + max((len(placed) for placed in context), default=0)
-    return EncodingPlan(mode, PlacedRows(prefix, 0), context, question, start, weights)
+    context: list[PlacedRows] = []
+    for segment, rows in passages:
+        serial = positions == "serial" and context
+        start = context[-1].end if serial else len(prefix)
+        context.append(PlacedRows(segment, start, rows, gaps))
+    start = max((placed.end for placed in context), default=len(prefix))
+    return EncodingPlan(mode, PlacedRows(prefix, 0), tuple(context), question, start, weights)
 
 
 def block_plan(prefix: Segment, passages: Passages, question: tuple[int, ...]) -> EncodingPlan:
@@ -183,15 +290,10 @@ def block_plan(prefix: Segment, passages: Passages, question: tuple[int, ...]) -
         question: its tokens.
 
     Raises:
-        ValueError: if a passage was not encoded after exactly this prefix.
+        ValueError: if a passage was encoded after something else than this prefix.
     """
-    _check_parents(prefix, passages)
-    context: list[PlacedRows] = []
-    start = len(prefix)
-    for segment, rows in passages:
-        context.append(PlacedRows(segment, start, rows))
-        start += len(context[-1])
-    return EncodingPlan("block", PlacedRows(prefix, 0), tuple(context), question, start)
+    neutral = ContextWeights()
+    return parallel_plan(prefix, passages, question, neutral, mode="block", positions="serial")
 
 
 Sources = tuple[tuple[int, ...], ...]
@@ -204,75 +306,183 @@ def graph_plan(
     sources: Sources,
     question: tuple[int, ...],
     *,
+    rounds: int | None = None,
+    positions: Positions = "shared",
     keep_round0: bool = False,
+    self_edge: bool = False,
+    weights: ContextWeights = ContextWeights(),
 ) -> EncodingPlan:
     """Plan Graph-KV: passages with sources are computed anew over them.
 
-    All cached passages share positions, as in `parallel_plan`. A target's tokens start after the
-    longest of its sources; it sees the prefix, its sources and its own earlier tokens, and no other
-    target but those among its sources, which it sees as they were computed anew. The question comes
-    after everything. One target over all else is prefilled with the question, which is the same
-    attention in one pass. Source: Graph-KV, arXiv:2506.07334.
+    A target sees the prefix, its sources and its own earlier tokens, and no other target but those
+    among its sources. With shared positions all cached passages start right after the prefix, a
+    target after the longest of its sources, and the question after everything that it sees. One
+    target over all else is prefilled with the question, which is the same attention in one pass.
+    Source: Graph-KV, arXiv:2506.07334.
 
     Args:
         prefix: encoded at positions from 0.
         passages: as of `parallel_plan`.
-        sources: rows of `passages` for each, without a cycle; none for a passage that stays as it
-            is cached.
+        sources: rows of `passages` for each; none for a passage that stays as it is cached.
         question: its tokens.
+        rounds: None computes every target once, after its sources, which takes a graph without a
+            cycle. A number computes all targets so many times, each time over what its sources
+            were in the round before; as many rounds as the longest path has edges come to the same
+            as None.
+        positions: `serial` gives every part a place of its own, cached passages first, in the order
+            given.
         keep_round0: whether the question also sees a target as it is cached.
+        self_edge: whether a target sees itself as it is cached, or was in the round before.
+        weights: T, S and b of the attention to passages, cached or computed anew.
 
     Raises:
-        ValueError: if a passage was not encoded after exactly this prefix, `sources` is not as long
-            as `passages` or names another row, or it has a cycle.
+        ValueError: if a passage was encoded after something else than this prefix, `sources` is not
+            as long as `passages` or names another row, there are fewer than 1 rounds, or, without
+            rounds, a cycle.
     """
     _check_parents(prefix, passages)
-    if len(sources) != len(passages):
-        raise ValueError(f"sources must be one a passage, {len(passages)}, got {len(sources)}")
-    order = _in_order(sources)
-    cached = [row for row, of_row in enumerate(sources) if not of_row or keep_round0]
-    part = {row: place for place, row in enumerate(cached)}
-    context = tuple(PlacedRows(passages[row][0], len(prefix), passages[row][1]) for row in cached)
-    ends = {row: context[place].start + len(context[place]) for row, place in part.items()}
-    targets: list[Target] = []
-    for row in order:
-        if not sources[row]:
-            continue
-        segment, rows = passages[row]
-        start = max(ends[source] for source in sources[row])
-        parts = tuple(sorted(part[source] for source in sources[row]))
-        targets.append(Target(PlacedRows(segment, start, rows), parts))
-        part[row] = len(context) + len(targets) - 1
-        ends[row] = start + len(targets[-1].placed)
-    start = max(ends.values(), default=len(prefix))
+    _check_sources(sources, len(passages))
+    if rounds is not None and rounds < 1:
+        raise ValueError(f"rounds must be at least 1, or None, got {rounds}")
+    computed, latest = _versions(sources, rounds, self_edge=self_edge)
+    read = set(latest)
+    if keep_round0:
+        read |= {(row, 0) for row in range(len(passages))}
+    needed = _needed(read, computed)
+    cached = [(row, 0) for row in range(len(passages)) if (row, 0) in needed]
+    anew = [version for version in computed if version in needed]
+    part = {version: place for place, version in enumerate([*cached, *anew])}
+    placed: dict[_Version, PlacedRows] = {}
+    after = len(prefix)
+    for version in part:
+        if positions == "serial":
+            start = after
+        else:
+            seen = computed.get(version, frozenset())
+            start = max((placed[source].end for source in seen), default=len(prefix))
+        placed[version] = PlacedRows(passages[version[0]][0], start, passages[version[0]][1])
+        after = placed[version].end
+    reads = tuple(sorted(part[version] for version in read))
     plan = EncodingPlan(
-        "graph", PlacedRows(prefix, 0), context, question, start, targets=tuple(targets)
+        "graph",
+        PlacedRows(prefix, 0),
+        tuple(placed[version] for version in cached),
+        question,
+        after if positions == "serial" else _end(prefix, [placed[version] for version in read]),
+        weights,
+        tuple(
+            Target(placed[version], tuple(sorted(part[source] for source in computed[version])))
+            for version in anew
+        ),
+        None if len(reads) == len(part) else reads,
     )
-    if len(targets) == 1 and len(targets[0].sources) == len(context):
-        (last,) = targets
-        ids = (*last.placed.token_ids, *question)
-        return replace(plan, prefill=ids, prefill_start=last.placed.start, targets=())
-    return plan
+    return _merged(plan) if weights == ContextWeights() else plan
+
+
+_Version = tuple[int, int]
+"""A passage as it is after so many rounds; 0 is how it is cached."""
+
+
+def _versions(
+    sources: Sources, rounds: int | None, *, self_edge: bool
+) -> tuple[dict[_Version, frozenset[_Version]], set[_Version]]:
+    """Return what is computed, in order, over what, and the last version of every passage."""
+    latest = {row: (row, 0) for row in range(len(sources))}
+    computed: dict[_Version, frozenset[_Version]] = {}
+    if rounds is None:
+        for row in _in_order(sources):
+            if sources[row]:
+                seen = {latest[source] for source in sources[row]}
+                computed[row, 1] = frozenset(seen | {(row, 0)} if self_edge else seen)
+                latest[row] = row, 1
+        return computed, set(latest.values())
+    for this in range(1, rounds + 1):
+        before = dict(latest)
+        for row, of_row in enumerate(sources):
+            looks_at = {*of_row, row} if self_edge else set(of_row)
+            seen_now = frozenset(before[source] for source in looks_at)
+            if of_row and computed.get(before[row]) != seen_now:
+                computed[row, this] = seen_now
+                latest[row] = row, this
+    return computed, set(latest.values())
+
+
+def _needed(
+    read: set[_Version], computed: dict[_Version, frozenset[_Version]]
+) -> frozenset[_Version]:
+    """Return what is read, and all that it is computed over."""
+    needed, open_ = set(read), list(read)
+    while open_:
+        fresh = computed.get(open_.pop(), frozenset()) - needed
+        needed |= fresh
+        open_ += fresh
+    return frozenset(needed)
+
+
+def _end(prefix: Segment, placed: list[PlacedRows]) -> int:
+    return max((part.end for part in placed), default=len(prefix))
+
+
+def _merged(plan: EncodingPlan) -> EncodingPlan:
+    """Prefill a target with the question, where it is the only one and both see all else."""
+    if len(plan.targets) != 1 or plan.reads is not None:
+        return plan
+    (last,) = plan.targets
+    if len(last.sources) != len(plan.context) or last.placed.end != plan.prefill_start:
+        return plan
+    return replace(
+        plan,
+        prefill=(*last.placed.token_ids, *plan.prefill),
+        prefill_start=last.placed.start,
+        targets=(),
+        told=((0, last.placed),),
+    )
+
+
+def repeated(plan: EncodingPlan, passages: Passages) -> EncodingPlan:
+    """Return a plan that reads some passages once more, right before the question.
+
+    They are computed and see everything: the model reads twice, the second time knowing what else
+    there is. Source: Just read twice, arXiv:2407.05483, which repeats the question too; here the
+    question comes once, as it must not become part of what is cached.
+
+    Args:
+        plan: reads them a first time.
+        passages: in the order to read them.
+    """
+    ids: list[int] = []
+    told: list[tuple[int, PlacedRows]] = []
+    for segment, rows in passages:
+        placed = PlacedRows(segment, plan.prefill_start + len(ids), rows)
+        told.append((len(ids), placed))
+        ids += placed.token_ids
+    moved = [(at + len(ids), placed) for at, placed in plan.told]
+    return replace(plan, prefill=(*ids, *plan.prefill), told=(*told, *moved))
+
+
+def _check_sources(sources: Sources, count: int) -> None:
+    if len(sources) != count:
+        raise ValueError(f"sources must be one a passage, {count}, got {len(sources)}")
+    for row, of_row in enumerate(sources):
+        if not all(0 <= source < count for source in of_row):
+            raise ValueError(f"sources of passage {row} must be rows in [0, {count}), got {of_row}")
 
 
 def _in_order(sources: Sources) -> list[int]:
     """Return rows so that each comes after its sources.
 
     Raises:
-        ValueError: for a row that does not exist, or a cycle.
+        ValueError: for a cycle.
     """
-    for row, of_row in enumerate(sources):
-        if not all(0 <= source < len(sources) for source in of_row):
-            raise ValueError(
-                f"sources of passage {row} must be rows in [0, {len(sources)}), got {of_row}"
-            )
     try:
         return list(TopologicalSorter(dict(enumerate(sources))).static_order())
     except CycleError as error:
-        raise ValueError(f"sources must have no cycle, got {error.args[1]}") from None
+        raise ValueError(
+            f"sources must have no cycle unless rounds are given, got {error.args[1]}"
+        ) from None
 
 
 def _check_parents(prefix: Segment, passages: Passages) -> None:
     for segment, _ in passages:
-        if segment.parents != (prefix,):
+        if segment.parents not in ((prefix,), ()):
             raise ValueError(f"{segment.name!r} was not encoded after this prefix")

@@ -6,7 +6,6 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from rag.errors import UnsupportedModelError
@@ -59,18 +58,17 @@ class Rotary:
             getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         )
 
-    def rotate(self, keys: Tensor, start: int) -> Tensor:
-        """Rotate keys to consecutive positions.
+    def rotate(self, keys: Tensor, positions: Tensor) -> Tensor:
+        """Rotate keys to positions.
 
         Args:
             keys: (layers, tokens, kv_heads, head_dim) before RoPE.
-            start: position of the first token.
+            positions: int64 (tokens,).
 
         Returns:
             (layers, kv_heads, tokens, head_dim), same dtype.
         """
-        positions = torch.arange(start, start + keys.shape[1], device=keys.device)[None]
-        cos, sin = self._embedding(keys, positions)
+        cos, sin = self._embedding(keys, positions[None])
         by_head = keys.transpose(1, 2)
         unused_query = by_head[:1, :1]
         rotated: Tensor = self._apply(unused_query, by_head, cos, sin)[1]

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from rag.generation.attention import Group, LayerKeys, Scratch
+from rag.generation.plan import ContextWeights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,12 +29,19 @@ class SegmentLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is no
     is_sliding = False
 
     def __init__(
-        self, groups: Sequence[Group], scratch: Scratch, prefix: tuple[Tensor, Tensor] | None
+        self,
+        groups: Sequence[Group],
+        scratch: Scratch,
+        prefix: tuple[Tensor, Tensor] | None,
+        tail: Tail,
+        mass: Tensor | None,
     ) -> None:
         super().__init__()
         self.groups = tuple(groups)
         self.length = 0
         self._scratch = scratch
+        self._tail = tail
+        self._mass = mass
         self._prefix = prefix
         self._prefix_tokens = 0 if prefix is None else prefix[0].shape[1]
         self._keys: Tensor | None = None
@@ -67,15 +75,27 @@ class SegmentLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is no
             self.lazy_initialization(key_states, value_states)
         assert self._keys is not None
         assert self._values is not None
-        end = self.length + key_states.shape[-2]
+        own = key_states.shape[-2]
+        end = self.length + own
         if end > self._keys.shape[1]:
             self._keys = _grown(self._keys, self.length, 2 * end)
             self._values = _grown(self._values, self.length, 2 * end)
         self._keys[:, self.length : end] = key_states[0]
         self._values[:, self.length : end] = value_states[0]
         self.length = end
-        tail = self._keys[:, :end], self._values[:, :end]
-        return LayerKeys(self.groups, *tail, self._scratch), None
+        positions = self._tail.positions[:end]
+        return LayerKeys(
+            self.groups,
+            self._keys[:, :end],
+            self._values[:, :end],
+            positions,
+            own,
+            positions[end - own :],
+            self._tail.weights,
+            self._scratch,
+            self._mass,
+            None if self._tail.units is None else self._tail.units[:end],
+        ), None
 
     @property
     def own(self) -> tuple[Tensor, Tensor]:
@@ -120,10 +140,35 @@ def _grown(buffer: Tensor, used: int, room: int) -> Tensor:
     return larger
 
 
+class Tail:
+    """What the layers of one request know alike about its tail.
+
+    Attributes:
+        positions: int64 (tokens,), of the prefix and of what was or is about to be run.
+        weights: T, S and b of the context.
+        units: the unit that each of these tokens counts for in the attention mass, or None.
+    """
+
+    def __init__(self, positions: Tensor, weights: ContextWeights, units: Tensor | None) -> None:
+        self.positions = positions
+        self.weights = weights
+        self.units = units
+
+    def append(self, positions: Tensor, units: Tensor | None) -> None:
+        """Announce tokens that are about to be run."""
+        self.positions = torch.cat([self.positions, positions])
+        if self.units is not None and units is not None:
+            self.units = torch.cat([self.units, units])
+
+
 class SegmentCache(Cache):  # type: ignore[misc]  # transformers is not typed here
     """The cache of one request: for each layer the stored groups and the request's own tail.
 
     Stored tensors are shared between requests and never written.
+
+    Attributes:
+        mass: the last query's attention, (layers, heads, units) float32: how much of it went to
+            each unit, the last of which is all that belongs to none; None if nobody asked.
     """
 
     layers: list[SegmentLayer]
@@ -133,20 +178,52 @@ class SegmentCache(Cache):  # type: ignore[misc]  # transformers is not typed he
         groups: Sequence[Sequence[Group]],
         scratch: Scratch,
         prefix: tuple[Sequence[Tensor] | Tensor, Sequence[Tensor] | Tensor] | None = None,
+        *,
+        weights: ContextWeights = ContextWeights(),
+        positions: Tensor | None = None,
+        mass: Tensor | None = None,
+        units: Tensor | None = None,
     ) -> None:
         """Hold stored keys for one request.
 
         Args:
             groups: for each layer its groups; none means that only prefix and tail are visible.
             scratch: buffers for the attention function.
-            prefix: keys and values, (layers, kv_heads, tokens, head_dim) or one tensor a layer, at
-                positions from 0.
+            prefix: keys and values, (layers, kv_heads, tokens, head_dim) or one tensor a layer.
+            weights: T, S and b of the groups.
+            positions: of the prefix, int64 (tokens,); None means from 0.
+            mass: room for the attention mass, (layers, heads, units), if it is asked for.
+            units: of the prefix's tokens, int64 (tokens,), if mass is asked for; None means that
+                they belong to none.
         """
+        tokens = 0 if prefix is None else prefix[0][0].shape[1]
+        if positions is None:
+            positions = torch.arange(tokens)
+        if mass is not None and units is None:
+            units = torch.full((tokens,), mass.shape[-1] - 1, device=mass.device)
+        self.tail = Tail(positions, weights, units)
+        self.mass = mass
         layers = []
         for number, of_layer in enumerate(groups):
             start = None if prefix is None else (prefix[0][number], prefix[1][number])
-            layers.append(SegmentLayer(of_layer, scratch, start))
+            of_mass = None if mass is None else mass[number]
+            layers.append(SegmentLayer(of_layer, scratch, start, self.tail, of_mass))
         super().__init__(layers=layers)
+
+    def announce(self, positions: Tensor, units: Tensor | None = None) -> None:
+        """Say where the tokens of the next forward pass stand.
+
+        Args:
+            positions: int64 (tokens,).
+            units: of the tokens; None means that they belong to none.
+        """
+        tail = self.tail
+        tail.positions = tail.positions.to(positions.device)
+        if self.mass is not None:
+            self.mass.zero_()
+            if units is None:
+                units = torch.full_like(positions, self.mass.shape[-1] - 1)
+        tail.append(positions, units)
 
     def first(self, tokens: int) -> tuple[list[Tensor], list[Tensor]]:
         """Keys and values of the first tokens of every layer's tail: the prefix of another cache.
@@ -155,6 +232,24 @@ class SegmentCache(Cache):  # type: ignore[misc]  # transformers is not typed he
         """
         parts = [layer.first(tokens) for layer in self.layers]
         return [keys for keys, _ in parts], [values for _, values in parts]
+
+    def fork(self, scratch: Scratch) -> SegmentCache:
+        """Return a cache that goes on from here by itself; stored keys are shared, the tail is not.
+
+        Args:
+            scratch: buffers for the attention function.
+        """
+        tokens = self.tail_tokens
+        units = self.tail.units
+        return SegmentCache(
+            [layer.groups for layer in self.layers],
+            scratch,
+            self.first(tokens),
+            weights=self.tail.weights,
+            positions=self.tail.positions[:tokens],
+            mass=None if self.mass is None else self.mass.clone(),
+            units=None if units is None else units[:tokens],
+        )
 
     @property
     def tail_tokens(self) -> int:

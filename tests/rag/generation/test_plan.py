@@ -82,7 +82,7 @@ def test_rows_that_do_not_ascend_inside_the_segment_are_refused(rows):
 
 def test_a_passage_after_another_prefix_is_refused():
     longer = Segment(MODEL, "prefix", (5, 6, 7, 8), name="prefix")
-    for parents in [(), (longer,), (PREFIX, PREFIX)]:
+    for parents in [(longer,), (PREFIX, PREFIX)]:
         foreign = Segment(MODEL, "passage", (10,), parents, name="q")
         with pytest.raises(ValueError, match="'q' was not encoded after this prefix"):
             parallel((passage(4), None), (foreign, None))
