@@ -3,24 +3,36 @@
 import argparse
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from pipelines.cli.arguments import UsageError, add_output_arguments
 from pipelines.cli.model_arguments import add_model_arguments
+from pipelines.cli.pipeline_arguments import add_plugin_argument
+from pipelines.cli.prompt_arguments import GENERATOR, add_prompt_argument
 from pipelines.cli.terminal import plural, progress, remark, say, say_json
 from rag.tracing.wording import byte_size
 
 _EXAMPLE = """\
 Without it the first question about a passage encodes and stores it. Interrupt it at any moment:
-the next run goes on.
+the next run goes on. A passage's KV depends on the prompt before it: give the --prompt that you ask
+with, or the pipeline file whose step generate.cached has one of your own.
 
-example:
-  dovetail precompute notes.idx --kv-disk 20GB"""
+examples:
+  dovetail precompute notes.idx --kv-disk 20GB
+  dovetail precompute notes.idx --prompt chat
+  dovetail precompute notes.idx -p my-pipeline.yaml"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.epilog = _EXAMPLE
     parser.add_argument("index", metavar="DIR", type=Path, help="index folder")
+    prompt = parser.add_mutually_exclusive_group()
+    add_prompt_argument(prompt)
+    prompt.add_argument(
+        "-p", "--pipeline", metavar="RECIPE", help="take the prompt of this recipe or file"
+    )
+    add_plugin_argument(parser)
     add_model_arguments(parser)
     add_output_arguments(parser)
 
@@ -31,13 +43,14 @@ def run(args: argparse.Namespace) -> int:
     from kvstore.store import KVStore
     from pipelines.index_folder import open_index
     from rag.generation.engine import Engine
-    from rag.generation.prompt import PromptEncoder
+    from rag.generation.local_model import LocalModel
     from rag.models.language_model import load_language_model
 
     index = open_index(args.index)
+    wanted = _prompt(args)
     loaded = load_language_model(args.model, dtype=args.dtype, download=args.download)
     engine = Engine(loaded.model, loaded.identity, placed_bytes=args.kv_ram)
-    prompt = PromptEncoder(loaded.tokenizer, loaded.identity)
+    prompt = LocalModel(loaded).prompt_of(wanted)
     prefix = prompt.prefix()
     segments = [prefix, *(prompt.passage(p, prefix) for p in index.passages.values())]
     tokens = sum(len(segment) for segment in segments)
@@ -90,3 +103,20 @@ def run(args: argparse.Namespace) -> int:
                 "reached: is the disk full?"
             )
     return 1 if report.failed or report.remaining else 0
+
+
+def _prompt(args: argparse.Namespace) -> Any:
+    """Return the prompt that the arguments name, or that of the pipeline's generating step."""
+    if args.pipeline is None:
+        return args.prompt or "auto"
+    from pipelines.catalogue.plugins import with_plugins
+    from pipelines.loading import load_answering
+
+    pipeline = load_answering(args.pipeline, catalogue=with_plugins(args.plugins)).require_valid()
+    bound = pipeline.checked.steps.values()
+    found = [one.options.get("prompt", "auto") for one in bound if one.spec.name == GENERATOR]
+    if not found or any(other != found[0] for other in found):
+        raise UsageError(
+            f"{args.pipeline!r} must have one prompt of {GENERATOR}, got {len(found)}; use --prompt"
+        )
+    return found[0]

@@ -7,7 +7,7 @@ from typing import Annotated
 from rag.bounds import Bounds
 from rag.generation.citations import SupportMatcher
 from rag.generation.finish import attributed
-from rag.generation.prompt import ANSWER_MARK
+from rag.generation.worked_examples import ANSWER_MARK
 from rag.protocols import Encoder
 from rag.records import Answer, Passage, Query
 

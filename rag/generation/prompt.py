@@ -3,143 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any
 
+from rag.generation.chat_template import ChatPieces, chat_pieces
 from rag.generation.plan import EncodingPlan
+from rag.generation.templates import PromptTemplate, sentence_piece
 from rag.records import ModelIdentity, Passage, Query, Segment
 
 REMEMBERED = 65_536
-INDENTED = re.compile(r"(^|\n)[ \t]+\S")
-
-PREFIX = """\
-Title: Great Barrier Reef
-Text: The Great Barrier Reef lies in the Coral Sea, off the coast of Queensland, Australia. \
-It stretches for over 2,300 kilometres and can be seen from outer space.
-
-Question: How long is the Great Barrier Reef?
-Answer: over 2,300 kilometres
-
-Title: Bread > Leavening
-Text: Yeast ferments some of the sugars in the dough and produces carbon dioxide. \
-The gas forms bubbles, which make the dough rise.
-
-Question: Why does dough rise?
-Answer: yeast produces carbon dioxide
-
-Title: Chess > Castling
-Text: Castling moves the king two squares toward a rook. \
-It is not allowed if the king is in check, or if either piece has moved before.
-
-Question: When is castling not allowed?
-Answer: if the king is in check, or if either piece has moved before
-
-"""
-
-THOUGHT_PREFIX = """\
-Title: Queensland
-Text: Queensland is a state in the northeast of Australia. Its capital is Brisbane.
-
-Title: Great Barrier Reef
-Text: The Great Barrier Reef lies in the Coral Sea, off the coast of Queensland. \
-It stretches for over 2,300 kilometres.
-
-Question: What is the capital of the state where the Great Barrier Reef lies?
-Answer: The Great Barrier Reef lies off the coast of Queensland. \
-The capital of Queensland is Brisbane. So the answer is: Brisbane.
-
-Title: Tower Bridge
-Text: Tower Bridge crosses the River Thames in London. It was opened in 1894.
-
-Title: Eiffel Tower
-Text: The Eiffel Tower was completed in 1889. It is 330 metres tall.
-
-Question: Which is older, the Eiffel Tower or Tower Bridge?
-Answer: The Eiffel Tower was completed in 1889. Tower Bridge was opened in 1894. \
-So the answer is: the Eiffel Tower.
-
-"""
-ANSWER_MARK = re.compile(r"\b(?:so,? the answer is\b:?|the answer is:)\s*", re.IGNORECASE)
-"""Where a chain of thought that follows `THOUGHT_PREFIX` comes to its answer: small models forget
-the first word, or the colon, but not both."""
-
-
-@dataclass(frozen=True, slots=True)
-class PromptTemplate:
-    """The text around passages and question: `[prefix][passage]*[question]`.
-
-    A raw completion with worked examples whose answers are short, since that is what small models
-    do best: with answers in whole sentences the default model's F1 on SQuAD is half as high.
-
-    Attributes:
-        prefix: instructions and examples, shared by every request and visible to every passage.
-        header: opens a passage; `{title}` is replaced. It ends without white space, since every
-            sentence brings its own.
-        closing: ends a passage.
-        question: the question; `{question}` is replaced. Nothing else follows.
-        stop: the answer ends where this text appears.
-    """
-
-    prefix: str = PREFIX
-    header: str = "Title: {title}\nText:"
-    closing: str = "\n\n"
-    question: str = "Question: {question}\nAnswer:"
-    stop: str = "\n"
-
-    def header_of(self, passage: Passage) -> str:
-        """Return what opens a passage."""
-        return self.header.format(title=passage.title)
-
-    def question_of(self, query: Query) -> str:
-        """Return the question on one line, ready to be answered."""
-        return self.question.format(question=" ".join(query.text.split()))
-
-    def render(self, query: Query, passages: Sequence[Passage], begun: str = "") -> str:
-        """Return the prompt as one text, for models that take nothing else.
-
-        It is what the sequential mode reads: only kept sentences, the best passage last.
-
-        Args:
-            query: the question.
-            passages: best first; one of which no sentence is kept is left out.
-            begun: the answer so far; the model goes on after it.
-        """
-        read = [self._text_of(passage) for passage in reversed(passages) if passage.kept_rows]
-        begun = f" {begun.strip()}" if begun.strip() else ""
-        return "".join([self.prefix, *read, self.question_of(query), begun])
-
-    def _text_of(self, passage: Passage) -> str:
-        spans = (passage.sentences[row] for row in passage.kept_rows)
-        pieces = [sentence_piece(span.of(passage.text)) for span in spans]
-        return "".join([self.header_of(passage), *pieces, self.closing])
-
-
-THOUGHT = PromptTemplate(prefix=THOUGHT_PREFIX)
-
-
-def sentence_piece(sentence: str) -> str:
-    """Return a sentence with the white space that joins it to whatever precedes it.
-
-    Prose is put on one line after a space, indented text such as code keeps its lines and starts a
-    new one. So any subset of a passage's sentences reads, and tokenises, as it would alone.
-    """
-    body = sentence.rstrip()
-    if INDENTED.search(body):
-        return "\n" + body.strip("\n")
-    return " " + " ".join(body.split())
 
 
 @dataclass(frozen=True)
 class PromptEncoder:
     """Tokenises the pieces of a prompt; joins happen on token level, so caches fit any prompt.
 
-    Text of documents and questions never becomes a control token.
+    Text of documents and questions never becomes a control token; those of a chat come from the
+    tokenizer's chat template alone, and are where it puts them.
 
     Attributes:
-        tokenizer: a Hugging Face tokenizer.
+        tokenizer: a Hugging Face tokenizer; for a chat, one with a chat template.
         identity: the model the segments are for.
         template: the text around them.
     """
@@ -152,8 +37,14 @@ class PromptEncoder:
     )
 
     @cached_property
+    def _chat(self) -> ChatPieces | None:
+        """What the tokenizer's chat template puts around a chat; None for a raw completion."""
+        return chat_pieces(self.tokenizer, self.template) if self.template.chat else None
+
+    @cached_property
     def _prefix(self) -> Segment:
-        return Segment(self.identity, "prefix", self.whole(self.template.prefix), name="prefix")
+        ids = self._chat.before if self._chat else self.whole(self.template.prefix)
+        return Segment(self.identity, "prefix", ids, name="prefix")
 
     @cached_property
     def _beginning(self) -> tuple[int, ...]:
@@ -163,7 +54,12 @@ class PromptEncoder:
         return (bos,) if adds_bos else ()
 
     def prefix(self) -> Segment:
-        """Return the shared prefix; it starts with the beginning-of-sequence token, if any."""
+        """Return the shared prefix; it starts with the beginning-of-sequence token, if any.
+
+        Raises:
+            UnsupportedModelError: for a chat if the tokenizer's chat template is missing, or
+                cannot be cut where the passages stand.
+        """
         return self._prefix
 
     def passage(self, passage: Passage, prefix: Segment) -> Segment:
@@ -192,13 +88,15 @@ class PromptEncoder:
 
     @property
     def stop_ids(self) -> frozenset[int]:
-        """Tokens that end an answer: end of sequence."""
+        """Tokens that end an answer: end of sequence, and of a chat the end of the turn."""
         eos = self.tokenizer.eos_token_id
-        return frozenset() if eos is None else frozenset({eos})
+        ends = frozenset() if eos is None else frozenset({eos})
+        return ends | self._chat.stop_ids if self._chat else ends
 
     def question(self, query: Query) -> tuple[int, ...]:
-        """Return the question's tokens."""
-        return self.ids(self.template.question_of(query))
+        """Return the question's tokens; of a chat also those that begin the answer."""
+        after = self._chat.after if self._chat else ()
+        return (*self.ids(self.template.question_of(query)), *after)
 
     def whole(self, text: str) -> tuple[int, ...]:
         """Return the tokens of a text that a prompt begins with."""
@@ -223,6 +121,21 @@ class PromptEncoder:
         return "".join(self.text(ids) for ids in (*parts, plan.prefill))
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
+        ids = self._plain(texts)
+        if self._chat is None or not self._chat.markers:
+            return ids
+        # Some tokenizers do not say that the markers of their turns are special tokens.
+        marker = re.compile(
+            "|".join(f"(?<={re.escape(m[0])})(?={re.escape(m[1:])})" for m in self._chat.markers)
+        )
+        return [
+            [token for part in self._plain(marker.split(text)) for token in part]
+            if marker.search(text)
+            else of_text
+            for text, of_text in zip(texts, ids, strict=True)
+        ]
+
+    def _plain(self, texts: list[str]) -> list[list[int]]:
         encoded = self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)
         ids: list[list[int]] = encoded["input_ids"]
         return ids

@@ -6,7 +6,8 @@ from typing import Annotated, Literal, get_args
 
 from rag.bounds import Bounds
 from rag.generation.decoding import Sampling
-from rag.generation.prompt import ANSWER_MARK, THOUGHT, PromptTemplate
+from rag.generation.templates import THOUGHT, PromptTemplate
+from rag.generation.worked_examples import ANSWER_MARK
 from rag.protocols import TextModel
 from rag.records import Completion, Passage, Query
 from rag.text.sentences import split_sentences

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rag.generation.prompt import THOUGHT, PromptTemplate
+from rag.generation.templates import THOUGHT, PromptTemplate
 from rag.generation.sentence import GenerateSentence, first_sentence
 from rag.records import Completion, Passage, Query, Span
 from rag.text import split_sentences
