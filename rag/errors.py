@@ -33,3 +33,17 @@ class FolderLockedError(DovetailError):
 
 class MissingExtraError(DovetailError):
     """An optional dependency that is not installed; the message holds the install command."""
+
+
+class RemoteModelError(DovetailError):
+    """A model service that cannot be reached, refuses, or answers what is no answer.
+
+    Attributes:
+        status: HTTP status of a refusal, else 0.
+    """
+
+    exit_status = 1
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status

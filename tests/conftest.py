@@ -1,7 +1,11 @@
 """Tiny random models and a cheap encoder, built from configurations: nothing is downloaded."""
 
 import hashlib
+import json
 import os
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -123,3 +127,103 @@ def checkpoint(tiny_model, tiny_tokenizer, tmp_path_factory):
     tiny_model(max_position_embeddings=4096).save_pretrained(folder)
     tiny_tokenizer.save_pretrained(folder)
     return folder
+
+
+class FakeService:
+    """A service on this machine that speaks the protocol of OpenAI, and says what it is told.
+
+    Attributes:
+        requests: path, headers and body of each request.
+    """
+
+    def __init__(self):
+        self.requests = []
+        self._script = []
+        self._lock = threading.Lock()
+        handler = type("Handler", (_Handler,), {"service": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+
+    def answers(self, *script):
+        """Give these in turn, the last one for ever.
+
+        A dict is JSON, a list server-sent events, bytes are sent as they are; a tuple is a status,
+        one of these, and headers; a number waits that many seconds first; a function is asked.
+        """
+        self._script = list(script)
+
+    def says(self, text, finish="stop", usage=(7, 3), pieces=2):
+        """Say a text, whole or in pieces as it is asked, by either interface."""
+        counted = {"prompt_tokens": usage[0], "completion_tokens": usage[1]} if usage else None
+
+        def answer(path, body):
+            chat = path.endswith("/chat/completions")
+            parts = [text[at : at + pieces] for at in range(0, len(text), pieces)]
+            if not body.get("stream"):
+                said = {"message": {"content": text}} if chat else {"text": text}
+                told = {"content": [{"token": part, "logprob": -0.1} for part in parts]}
+                scored = {"logprobs": told} if chat and body.get("logprobs") else {}
+                choice = {**said, "finish_reason": finish, **scored}
+                return {"choices": [choice], "usage": counted}
+            events = [{"delta": {"content": p}} if chat else {"text": p} for p in parts]
+            last = {"delta": {}, "finish_reason": finish} if chat else {"finish_reason": finish}
+            chunks = [{"choices": [one]} for one in (*events, last)]
+            return [*chunks, {"choices": [], "usage": counted}, "[DONE]"]
+
+        self.answers(answer)
+
+    @property
+    def bodies(self):
+        return [body for _, _, body in self.requests]
+
+    def next(self, path, headers, body):
+        with self._lock:
+            self.requests.append((path, headers, body))
+            told = self._script.pop(0) if len(self._script) > 1 else self._script[0]
+        return told(path, body) if callable(told) else told
+
+    def close(self):
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        told = self.service.next(self.path, dict(self.headers), body)
+        if isinstance(told, float):
+            time.sleep(told)
+            told = self.service.next(self.path, dict(self.headers), body)
+        status, told, headers = told if isinstance(told, tuple) else (200, told, {})
+        kind = "application/json"
+        if isinstance(told, list):
+            kind = "text/event-stream"
+            lines = [one if isinstance(one, str) else json.dumps(one) for one in told]
+            told = "".join(f"data: {line}\n\n" for line in lines).encode()
+        elif isinstance(told, dict):
+            told = json.dumps(told).encode()
+        # Without a length the end of the connection is the end of the answer.
+        sent = {"Content-Type": kind, "Connection": "close", **headers}
+        try:
+            self.send_response(status)
+            for name, value in sent.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(told)
+        except OSError:  # whoever asked has gone
+            pass
+        self.close_connection = True
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def service():
+    made = FakeService()
+    yield made
+    made.close()

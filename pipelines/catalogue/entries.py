@@ -90,7 +90,7 @@ OPERATORS = {
     "select.single": Entry("rag.generation.single:SinglePassage", "selection"),
     "select.relevant": Entry("pruners.relevant:RelevantPassages", "selection"),
     "prune.sentences": Entry(f"{_MADE}:sentences", "selection"),
-    "generate.cached": Entry(f"{_MADE}:cached", "generation"),
+    "generate.cached": Entry("pipelines.catalogue.generation:cached", "generation"),
     "generate.sentence": Entry("rag.generation.sentence:GenerateSentence", "generation"),
     "generate.append": Entry("rag.generation.append:AppendSentence", "generation"),
     "generate.ensemble": Entry("rag.generation.ensemble:GenerateEnsemble", "generation"),
@@ -106,5 +106,6 @@ OPERATORS = {
 RESOURCES = {
     "index.folder": ResourceEntry(f"{_MADE}:index_folder", "index"),
     "lm.transformers": ResourceEntry(f"{_MADE}:local_model", "lm"),
+    "lm.openai_compatible": ResourceEntry(f"{_MADE}:openai_compatible", "lm"),
     "kv.disk": ResourceEntry(f"{_MADE}:disk_store", "kv"),
 }

@@ -9,13 +9,9 @@ from pipelines.catalogue.bounded import Share
 from pipelines.open_index import DISK_BYTES, RAM_BYTES, OpenIndex
 from pruners.sentences import SentencePruner
 from rag.bounds import Bounds
-from rag.generation.cached import Edges, GenerateCached, Mode
-from rag.generation.citations import SupportMatcher
-from rag.generation.decoding import Sampling
 from rag.generation.local_model import LocalModel
-from rag.generation.plan import ContextWeights
 from rag.models.language_model import DtypeName
-from rag.protocols import Encoder, PassageCache
+from rag.models.openai_compatible import Api, OpenAICompatibleModel
 
 
 def sentences(
@@ -40,56 +36,6 @@ def sentences(
         similarity_weight=similarity_weight,
         min_keep=min_keep,
         sentence_vectors=index.sentence_vectors,
-    )
-
-
-def cached(
-    lm: LocalModel,
-    kv: PassageCache | None = None,
-    encoder: Encoder | None = None,
-    *,
-    mode: Mode = "ape",
-    max_tokens: Annotated[int, Bounds(low=1)] = 64,
-    temperature: Annotated[float, Bounds(low=0)] = 0.0,
-    seed: int = 0,
-    ape_temperature: Annotated[float, Bounds(low=0, open_low=True)] = 0.8,
-    ape_scale: Annotated[float, Bounds(low=0, open_low=True)] = 1.0,
-    ape_bias: float = 0.0,
-    threshold: Share = 0.5,
-    edges: Edges = "into_top_k",
-    k: Annotated[int, Bounds(low=1)] = 1,
-) -> GenerateCached:
-    """Answers from cached passages, with citations; only the question is prefilled.
-
-    Source: APE, arXiv:2502.05431.
-
-    Args:
-        lm: the language model, which runs here.
-        kv: keeps the KV of passages between runs; by default the index's own store.
-        encoder: compares sentences by meaning for citations.
-        mode: `ape` and `parallel` read cached passages side by side, with and without weights;
-            `block` one after another; `graph` computes some anew over others (Graph-KV);
-            `sequential` prefills one prompt, exactly.
-        max_tokens: the most to generate, at least 1.
-        temperature: 0 is greedy; above 0 samples.
-        seed: of the sampler.
-        ape_temperature: T, sharpens attention within the passages below 1.
-        ape_scale: S, weighs the passages.
-        ape_bias: b, in nats, weighs the passages.
-        threshold: least support for a citation, in [0, 1].
-        edges: of mode `graph`: into the best k passages, from them, a chain from worst to best, or
-            the corpus graph's own.
-        k: how many the best ones are.
-    """
-    return GenerateCached(
-        lm.engine(kv),
-        lm.prompt,
-        mode=mode,
-        weights=ContextWeights(ape_temperature, ape_scale, ape_bias),
-        sampling=Sampling(max_tokens, temperature, seed),
-        support=SupportMatcher(encoder, threshold),
-        edges=edges,
-        k=k,
     )
 
 
@@ -130,6 +76,54 @@ def local_model(
         placed_bytes: RAM for passages in the form that attention reads.
     """
     return LocalModel.open(model, dtype, download, placed_bytes)
+
+
+def openai_compatible(
+    *,
+    model: str,
+    base_url: str,
+    api: Api = "chat",
+    api_key_env: str = "OPENAI_API_KEY",
+    timeout_s: Annotated[float, Bounds(low=0, open_low=True)] = 120.0,
+    retries: Annotated[int, Bounds(low=0)] = 3,
+    concurrency: Annotated[int, Bounds(low=1)] = 4,
+    token_logprobs: bool = True,
+    extra_body: Mapping[str, Any] | None = None,
+    insecure_http: bool = False,
+) -> OpenAICompatibleModel:
+    """A language model that a service runs: OpenAI, vLLM, llama.cpp, Ollama, and many others.
+
+    Prompts and passages are sent there as text; no KV is reused.
+
+    Args:
+        model: as the service calls it.
+        base_url: where the service is, as `http://127.0.0.1:8000/v1`; `http` goes to this machine
+            and its network only.
+        api: `chat` sends a prompt as one message; `completions` has it continued as it is, which
+            base models do best.
+        api_key_env: name of the environment variable that holds the key; if it is not set, none is
+            sent.
+        timeout_s: the longest to wait for a connection, and for each piece of an answer.
+        retries: how often to try again after a failed connection, 429 and 5xx.
+        concurrency: prompts that are asked at the same time.
+        token_logprobs: ask for log-probabilities of tokens, which judges of confidence read; a
+            service that refuses because of that is asked without.
+        extra_body: fields that every request gets, such as `{reasoning_effort: low}`; `null` leaves
+            one out.
+        insecure_http: allow `http` to any host.
+    """
+    return OpenAICompatibleModel(
+        model,
+        base_url,
+        api=api,
+        api_key_env=api_key_env,
+        timeout_s=timeout_s,
+        retries=retries,
+        concurrency=concurrency,
+        token_logprobs=token_logprobs,
+        extra_body=extra_body,
+        insecure_http=insecure_http,
+    )
 
 
 def disk_store(

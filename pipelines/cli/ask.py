@@ -10,6 +10,7 @@ from pipelines.cli.answers import as_json, draw, draw_passages
 from pipelines.cli.arguments import UsageError, add_output_arguments
 from pipelines.cli.model_arguments import add_model_arguments
 from pipelines.cli.pipeline_arguments import add_pipeline_arguments, loaded
+from pipelines.cli.prompt_arguments import GENERATOR, add_prompt_argument
 from pipelines.cli.runs import add_trace_arguments, check_trace_arguments, keep_trace, new_trace
 from pipelines.cli.terminal import progress, remark, say, say_json
 
@@ -22,6 +23,7 @@ SHOWABLE = ("prompt", "passages", "trace")
 # Arguments that are short for --set: the option they set in the recipe.
 SHORT = {
     "mode": "generate.mode",
+    "prompt": "generate.prompt",
     "top_k": "retrieve.top_k",
     "threshold": "prune.threshold",
     "max_tokens": "generate.max_tokens",
@@ -30,10 +32,14 @@ SHORT = {
 }
 _EXAMPLE = """\
 Passages are read from the KV cache; the first question about a passage fills it.
---mode, --top-k and the like are short for --set on the recipe's steps `retrieve`, `prune` and
-`generate`; what a recipe does not have is an error. `dovetail new --list` lists the recipes.
+--mode, --prompt, --top-k and the like are short for --set on the recipe's steps `retrieve`, `prune`
+and `generate`; what a recipe does not have is an error. `dovetail new --list` lists the recipes.
 Modes read passages side by side (ape, parallel), one after another (block), or the best anew over
 the others (graph: Graph-KV; the corpus graph is recipe graph); sequential is one full prompt.
+
+Prompts are raw texts with worked examples (examples), with an instruction (instruct) or with steps
+of thought (thought), or the model's own chat format, without and with examples (chat,
+chat-examples); auto is chat for chat models above a billion parameters, else examples.
 
 examples:
   dovetail ask "What did we decide about backups?" -i notes.idx
@@ -65,9 +71,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--mode",
-        choices=("ape", "parallel", "block", "graph", "sequential"),
+        choices=("ape", "parallel", "block", "graph", "prefix", "sequential"),
         help="how cached passages are read; sequential: one full prompt (default: ape)",
     )
+    add_prompt_argument(parser)
     parser.add_argument("--top-k", metavar="N", help="passages to read (default: 3)")
     parser.add_argument(
         "--threshold",
@@ -108,15 +115,16 @@ def run(args: argparse.Namespace) -> int:
             answer = _answer(pipeline, args, inputs, trace)
         finally:
             keep_trace(trace, args)
+        templates = _templates(pipeline) if "prompt" in show else []
         for note in pipeline.notes:
             remark(note)
     if args.history is not None:
         _remember(args.history, args.question, answer)
     if args.json:
-        say_json(as_json(answer) | _shown(answer, show, trace))
+        say_json(as_json(answer) | _shown(answer, show, trace, templates))
     else:
         draw(answer)
-        _draw_shown(answer, show, trace)
+        _draw_shown(answer, show, trace, templates)
     return 0
 
 
@@ -176,22 +184,37 @@ def _answer(
     raise AssertionError("stream ends with Finished")
 
 
-def _shown(answer: "Answer", show: list[str], trace: "Trace") -> dict[str, Any]:
+def _templates(pipeline: "Pipeline") -> list[str]:
+    """Return the names of the templates that the generating steps put around passages."""
+    steps = pipeline.checked.steps.items()
+    made = [pipeline.operator(step) for step, bound in steps if bound.spec.name == GENERATOR]
+    # A model that runs elsewhere has no tokenizer here, only the template.
+    used = [getattr(one, "prompt", one).template.name for one in made]
+    return list(dict.fromkeys(used))
+
+
+def _shown(
+    answer: "Answer", show: list[str], trace: "Trace", templates: list[str]
+) -> dict[str, Any]:
     """Return the parts that `--show` asks for and that are not in the object anyway."""
     extra: dict[str, Any] = {}
     if "prompt" in show:
         extra["prompt"] = answer.prompt
+        extra["templates"] = templates
     if "trace" in show:
         extra["trace"] = trace.records
     return extra
 
 
-def _draw_shown(answer: "Answer", show: list[str], trace: "Trace") -> None:
+def _draw_shown(answer: "Answer", show: list[str], trace: "Trace", templates: list[str]) -> None:
     """Print what `--show` asks for."""
     if "passages" in show:
         draw_passages(answer.passages)
     if "prompt" in show:
-        say("\n--- prompt ---")
+        say()
+        if templates:
+            say(f"--- template: {', '.join(templates)} ---")
+        say("--- prompt ---")
         say(answer.prompt)
     if "trace" in show:
         say("\n--- trace ---")

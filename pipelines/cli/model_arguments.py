@@ -4,6 +4,10 @@ import argparse
 import re
 
 DTYPES = ("auto", "bfloat16", "float32")
+MODEL_NAMES = (
+    "a local folder or .gguf file, a hub id owner/name, or a service's URL and its model: "
+    "http://127.0.0.1:8000/v1#MODEL (key, if it needs one: variable OPENAI_API_KEY)"
+)
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", re.IGNORECASE)
 
@@ -27,7 +31,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         metavar="NAME",
         default="smollm2-135m",
-        help="smollm2-135m, a local folder or .gguf file, or a hub id owner/name "
+        help=f"smollm2-135m, {MODEL_NAMES} "
         "(default: smollm2-135m; any larger instruct model answers better)",
     )
     group.add_argument("--dtype", choices=DTYPES, default="auto", help="default: auto, the fastest")

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.cli.model_arguments import DTYPES, size
+from pipelines.cli.model_arguments import DTYPES, MODEL_NAMES, size
 
 if TYPE_CHECKING:
     from pipelines.flow.pipeline import Pipeline
@@ -40,9 +40,7 @@ def add_resource_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what binds the resources `index` and `lm`."""
     group = parser.add_argument_group("resources")
     group.add_argument("-i", "--index", metavar="DIR", type=Path, help="binds the index")
-    group.add_argument(
-        "--model", metavar="NAME", help="binds lm: smollm2-135m, a folder, a .gguf file, a hub id"
-    )
+    group.add_argument("--model", metavar="NAME", help=f"binds lm: smollm2-135m, {MODEL_NAMES}")
     group.add_argument("--dtype", choices=DTYPES, default="auto", help="default: auto, the fastest")
     group.add_argument(
         "--download", action="store_true", help="allow to fetch a model of a known short name"
@@ -85,6 +83,7 @@ def loaded(
 def resources(args: argparse.Namespace) -> dict[str, Any]:
     """Return the resources that `add_resource_arguments` binds, to be opened when needed."""
     from pipelines.flow.blocks import ResourceUse
+    from pipelines.language_model import language_model
 
     found: dict[str, Any] = {}
     if args.index is not None:
@@ -96,11 +95,10 @@ def resources(args: argparse.Namespace) -> dict[str, Any]:
         }
         found["index"] = ResourceUse(use="index.folder", options=options)
     if args.model is not None:
-        options = {
-            "model": args.model,
-            "dtype": args.dtype,
-            "download": args.download,
-            "placed_bytes": args.kv_ram // 2,
-        }
-        found["lm"] = ResourceUse(use="lm.transformers", options=options)
+        found["lm"] = language_model(
+            args.model,
+            dtype=args.dtype,
+            download=args.download,
+            placed_bytes=args.kv_ram // 2,
+        )
     return found

@@ -12,6 +12,7 @@ from pipelines.evaluating.data_index import data_index
 from pipelines.evaluating.retrieval_part import without_generation
 from pipelines.flow.blocks import ResourceUse
 from pipelines.flow.result import Result, StepFailedError
+from pipelines.language_model import language_model
 from rag.errors import DovetailError
 from rag.evaluation.data import Question, data_sha
 from rag.evaluation.outcomes import Outcome
@@ -41,8 +42,8 @@ class ModelChoice:
     """How to open what a recipe leaves unbound.
 
     Attributes:
-        model: name, folder or hub id of the language model; None takes the one that the pipeline
-            declares, or else the default.
+        model: name, folder, hub id or URL of the language model; None takes the one that the
+            pipeline declares, or else the default.
         dtype: of its forward pass.
         download: let short names reach the hub.
         kv_ram: bytes of RAM for KV.
@@ -192,13 +193,12 @@ def asker_of(
         }
         bound["index"] = ResourceUse(use="index.folder", options=options)
     if "lm" in needed_names or ("lm" in definition.resources and choice.model is not None):
-        options = {
-            "model": choice.model or MODEL,
-            "dtype": choice.dtype,
-            "download": choice.download,
-            "placed_bytes": choice.kv_ram // 2,
-        }
-        bound["lm"] = ResourceUse(use="lm.transformers", options=options)
+        bound["lm"] = language_model(
+            choice.model or MODEL,
+            dtype=choice.dtype,
+            download=choice.download,
+            placed_bytes=choice.kv_ram // 2,
+        )
     model = (choice.model or MODEL, choice.dtype) if "lm" in bound else None
     depends = repr((definition, model, encoder.fingerprint, data_sha(data)))
     config = hashlib.sha256(depends.encode()).hexdigest()[:16]

@@ -22,6 +22,7 @@ from pipelines.flow.naming import identified, named, rebuilt
 from pipelines.flow.resources import Resources, how_to_bind
 from pipelines.flow.result import Result, StepFailedError, UnboundResourceError
 from pipelines.flow.types import parse
+from pipelines.language_model import language_model
 from rag.record_json import from_json
 from rag.records import Answer, Query
 
@@ -505,7 +506,7 @@ def _opened_late(name: str, given: Any) -> Any:
     if name == "index" and isinstance(given, (str, Path)):
         return ResourceUse(use="index.folder", options={"path": Path(given)})
     if name == "lm" and isinstance(given, (str, Path)):
-        return ResourceUse(use="lm.transformers", options={"model": str(given)})
+        return language_model(str(given))
     return given
 
 
