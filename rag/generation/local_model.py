@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
-from rag.generation.decoding import Sampling
-from rag.generation.prompt import PromptEncoder, PromptTemplate
+from rag.errors import UnsupportedModelError
+from rag.generation.chat_template import has_chat_template
+from rag.generation.decoding import Sampling, StopTexts, decode_samples, require_samples
+from rag.generation.passed_tests import PassedTests
+from rag.generation.prompt import PromptEncoder
+from rag.generation.templates import PromptChoice, PromptTemplate, chosen_template
 from rag.protocols import PassageCache
 from rag.records import Completion, ModelIdentity, text_sha
 
 if TYPE_CHECKING:
     from rag.generation.engine import Engine, Prefilled
+    from rag.generation.plain_engine import PlainEngine
     from rag.generation.segment_cache import SegmentCache
     from rag.models.language_model import LoadedModel
 
@@ -33,6 +38,7 @@ class LocalModel:
     Attributes:
         identity: what the model's KV and its output depend on.
         prompt: tokenises for the model.
+        notes: what a user should see, as that KV reuse is refused and a fallback is at work.
     """
 
     def __init__(
@@ -41,6 +47,7 @@ class LocalModel:
         *,
         placed_bytes: int = PLACED_BYTES,
         template: PromptTemplate = PromptTemplate(),
+        passed: PassedTests | None = None,
     ) -> None:
         """Wrap a model that is loaded; nothing runs before the first use.
 
@@ -48,12 +55,17 @@ class LocalModel:
             loaded: model, tokenizer and identity.
             placed_bytes: budget of each engine for passages in the form that attention reads.
             template: the text around passages and question, for generators.
+            passed: remembers the engine's self-test; None runs it once for this object.
         """
         self.identity: ModelIdentity = loaded.identity
         self.prompt = PromptEncoder(loaded.tokenizer, loaded.identity, template)
         self._model = loaded.model
         self._placed_bytes = placed_bytes
+        self._prompts = {template: self.prompt}
         self._engines: dict[int, Engine] = {}
+        self._plain: PlainEngine | None = None
+        self.notes: tuple[str, ...] = ()
+        self._passed = passed
         self._opening = threading.Lock()
         self._recent = _RecentPrompts()
 
@@ -79,7 +91,7 @@ class LocalModel:
         from rag.models.language_model import load_language_model
 
         loaded = load_language_model(name, dtype=dtype, download=download)
-        return cls(loaded, placed_bytes=placed_bytes)
+        return cls(loaded, placed_bytes=placed_bytes, passed=PassedTests())
 
     @property
     def name(self) -> str:
@@ -92,25 +104,78 @@ class LocalModel:
         facts = {key: value for key, value in asdict(self.identity).items() if key != "name"}
         return text_sha(json.dumps(facts, sort_keys=True))
 
-    def engine(self, cache: PassageCache | None = None) -> Engine:
+    @overload
+    def engine(
+        self, cache: PassageCache | None = None, *, fallback: Literal[False] = False
+    ) -> Engine: ...
+    @overload
+    def engine(
+        self, cache: PassageCache | None = None, *, fallback: bool
+    ) -> Engine | PlainEngine: ...
+    def engine(
+        self, cache: PassageCache | None = None, *, fallback: bool = False
+    ) -> Engine | PlainEngine:
         """Return the engine that reads passages from a KV store; always the same one for a store.
 
         Args:
             cache: the store; None gives the engine that only remembers in its own budget.
+            fallback: return an engine for mode `sequential`, the model as it comes, where KV reuse
+                is refused; `notes` says so.
 
         Raises:
-            UnsupportedModelError: if KV reuse is not proven exact for the model's family.
+            UnsupportedModelError: if KV reuse is not proven exact for the model's family, and there
+                is no fallback.
         """
         from rag.generation.engine import Engine
+        from rag.generation.plain_engine import PlainEngine
 
         # An engine holds its cache, so no other object can take over the id.
         key = id(cache)
         with self._opening:
-            if key not in self._engines:
-                self._engines[key] = Engine(
-                    self._model, self.identity, cache, placed_bytes=self._placed_bytes
-                )
-            return self._engines[key]
+            if key in self._engines:
+                return self._engines[key]
+            if self._plain is None:
+                memory = self._passed
+                tested = bool(self._engines) or (memory is not None and memory.has(self.identity))
+                try:
+                    made = Engine(
+                        self._model,
+                        self.identity,
+                        cache,
+                        placed_bytes=self._placed_bytes,
+                        tested=tested,
+                    )
+                except UnsupportedModelError as error:
+                    self._plain = PlainEngine(self._model, self.identity, str(error))
+                else:
+                    if memory is not None and not tested:
+                        memory.add(self.identity)
+                    return self._engines.setdefault(key, made)
+            if fallback:
+                self.notes = (f"KV reuse refused: {self._plain.reason}; mode sequential",)
+                return self._plain
+            raise UnsupportedModelError(self._plain.reason)
+
+    def prompt_of(self, prompt: PromptChoice | Mapping[str, str | bool]) -> PromptEncoder:
+        """Return what tokenises with a named template or one of your own; the same one each time.
+
+        Args:
+            prompt: as of `rag.generation.templates.chosen_template`.
+
+        Raises:
+            UnsupportedModelError: if the tokenizer has no chat template that a chat can use.
+            ValueError: as of `chosen_template`, or for a control token in a chat's texts.
+        """
+        tokenizer = self.prompt.tokenizer
+        template = chosen_template(
+            prompt, has_chat=has_chat_template(tokenizer), parameters=parameter_count(self._model)
+        )
+        with self._opening:
+            if template not in self._prompts:
+                made = PromptEncoder(tokenizer, self.identity, template)
+                made.prefix()
+                self._prompts[template] = made
+            return self._prompts[template]
 
     def complete(
         self,
@@ -120,6 +185,10 @@ class LocalModel:
         stop: Sequence[str] = (),
         temperature: float = 0.0,
         seed: int = 0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        num_return_sequences: int = 1,
     ) -> list[Completion]:
         """Return one continuation a prompt, in order; each is what it would be alone.
 
@@ -132,17 +201,28 @@ class LocalModel:
             stop: a continuation ends before the first of these texts.
             temperature: 0 is greedy.
             seed: of the sampler, which starts anew for every prompt.
+            top_k: sample from the k most probable tokens; 0 is off.
+            top_p: sample from the smallest set of most probable tokens that holds this
+                probability, in (0, 1]; 1 is off.
+            min_p: sample from tokens at least this times as probable as the most probable one, in
+                [0, 1); 0 is off.
+            num_return_sequences: continuations a prompt; those of a prompt follow each other, with
+                seeds `seed`, `seed` + 1, and so on. The prompt is read once.
 
         Raises:
             UnsupportedModelError: if a prompt does not fit into the model's window.
-            ValueError: if a number is out of range, or a prompt or a stop text is empty.
+            ValueError: if a number is out of range, a prompt or a stop text is empty, or at
+                temperature 0 a filter is set or more than one sequence is asked for.
         """
         if isinstance(prompts, str) or isinstance(stop, str):
             raise ValueError("prompts and stop must be lists of texts, got one text")  # noqa: TRY004
-        if "" in stop:
-            raise ValueError(f"stop must hold no empty text, got {list(stop)}")
-        sampling = Sampling(max_tokens, temperature, seed)
-        return [self._complete(prompt, sampling, stop) for prompt in prompts]
+        sampling = Sampling(max_tokens, temperature, seed, top_k, top_p, min_p, tuple(stop))
+        require_samples(sampling, num_return_sequences)
+        return [
+            completion
+            for prompt in prompts
+            for completion in self._complete(prompt, sampling, num_return_sequences)
+        ]
 
     def logprobs(self, prompt: str, continuations: Sequence[str]) -> list[float]:
         """Return the natural log-probability of each continuation after the prompt.
@@ -167,15 +247,24 @@ class LocalModel:
         scores = [engine.score(state, self.prompt.ids(text)) for text in continuations]
         return [float(score.double().sum()) for score in scores]
 
-    def _complete(self, prompt: str, sampling: Sampling, stop: Sequence[str]) -> Completion:
+    def _complete(self, prompt: str, sampling: Sampling, count: int) -> list[Completion]:
         ids = self._prompt_ids(prompt)
-        engine, state = self.engine(), self._read(ids)
-        text = _Continuation(self.prompt, stop)
-        for token, logprob in engine.decode_scored(state, sampling, self.prompt.stop_ids):
-            if text.push(token, logprob):
-                break
+        engine, state, stop = self.engine(), self._read(ids), self.prompt.stop_ids
+        # One continuation may spend the state; several need forks of it.
+        runs = (
+            iter([engine.decode_scored(state, sampling, stop)])
+            if count == 1
+            else decode_samples(engine, state, sampling, stop, count)
+        )
+        completions = []
+        for tokens in runs:
+            text = _Continuation(self.prompt, sampling.stop)
+            for token, logprob in tokens:
+                if text.push(token, logprob):
+                    break
+            completions.append(text.completion(engine.room(len(ids), sampling.max_tokens)))
         self._recent.add(ids, state.cache)
-        return text.completion(engine.room(len(ids), sampling.max_tokens))
+        return completions
 
     def _prompt_ids(self, prompt: str) -> tuple[int, ...]:
         ids = self.prompt.whole(prompt)
@@ -186,6 +275,11 @@ class LocalModel:
     def _read(self, ids: tuple[int, ...]) -> Prefilled:
         like, shared = self._recent.find(ids)
         return self.engine().read(ids, like=like, shared=shared)
+
+
+def parameter_count(model: Any) -> int:
+    """Return how many numbers a model has learned; weights that two layers share count once."""
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 class _RecentPrompts:
@@ -234,30 +328,29 @@ class _Continuation:
 
     def __init__(self, prompt: PromptEncoder, stop: Iterable[str]) -> None:
         self._prompt = prompt
-        self._stop = tuple(stop)
+        self._stop = StopTexts(tuple(stop))
         self._ids: list[int] = []
         self._pieces: list[str] = []
         self._logprobs: list[float] = []
         self._text = ""
-        self._stopped = False
 
     def push(self, token: int, logprob: float) -> bool:
-        """Add a token; return whether a stop text is there."""
+        """Add a token; return whether a stop text is there, and none can begin before it."""
         self._ids.append(token)
         self._logprobs.append(logprob)
         # An unfinished character decodes to U+FFFD; it belongs to the token that finishes it.
         whole = self._prompt.text(tuple(self._ids)).rstrip("\ufffd")
         self._pieces.append(whole[len(self._text) :])
         self._text = whole
-        cuts = [cut for cut in (whole.find(stop) for stop in self._stop) if cut >= 0]
-        if cuts:
-            self._stopped = True
-            self._cut(min(cuts))
-        return self._stopped
+        found = self._stop.found(whole)
+        return found < len(whole) and found <= self._stop.pending(whole)
 
     def completion(self, room: int) -> Completion:
         """Return the result; `room` is how many tokens there could have been."""
-        ended = self._stopped or len(self._ids) < room
+        end = self._stop.found(self._text)
+        ended = end < len(self._text) or len(self._ids) < room
+        if end < len(self._text):
+            self._cut(end)
         return Completion(
             self._text.strip(),
             tuple(self._pieces),

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, Final
 
 from rag.errors import UnsupportedModelError
+from rag.generation.capability import require_reusable, reusable_positions
+from rag.generation.key_capture import KeyCapture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
-REGIME_CHANGING = {"dynamic", "longrope"}
+    from torch import Tensor
+
+# Families whose attention modules leave some layers unrotated without saying so in `use_rope`.
+UNROTATED: Final[dict[str, Callable[[Any], bool]]] = {
+    "cohere2": lambda module: module.sliding_window is None,
+    "exaone4": lambda module: module.sliding_window is not None and not module.is_sliding,
+}
 
 
 class Rotary:
@@ -22,44 +29,34 @@ class Rotary:
     Proven bit-equal to the model's own cached keys for the families in the tests; for another
     family the engine's self-test decides.
 
+    Attributes:
+        head_dim: size of a key.
+        window: positions that a request may take, so that frequencies stay the same.
+
     Raises:
-        UnsupportedModelError: if the model has no rotary module, attention without a separate key
-            projection, or frequencies that change with the length of the input.
+        UnsupportedModelError: if a property of the model is in the way; the message names it.
     """
 
     def __init__(self, model: Any) -> None:
+        require_reusable(model)
         config: Any = model.config
         decoder = model.get_decoder()
-        self._embedding: Any = getattr(decoder, "rotary_emb", None)
-        attention = [getattr(layer, "self_attn", None) for layer in getattr(decoder, "layers", ())]
-        if self._embedding is None or not attention:
-            raise UnsupportedModelError(f"{config.model_type}: no rotary decoder layers found")
-        kind = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
-        if kind in REGIME_CHANGING:
-            raise UnsupportedModelError(
-                f"{config.model_type}: rope type {kind!r} changes its frequencies with the input's "
-                "length, so stored keys would be wrong"
-            )
-        self._key_modules = []
-        for module in attention:
-            key_module = getattr(module, "k_norm", None) or getattr(module, "k_proj", None)
-            if key_module is None or getattr(module, "use_rope", True) in (False, 0):
-                raise UnsupportedModelError(
-                    f"{config.model_type}: attention without a rotated key projection of its own"
-                )
-            self._key_modules.append(key_module)
-        apply: Any = getattr(
-            sys.modules[type(attention[0]).__module__], "apply_rotary_pos_emb", None
-        )
-        if apply is None:
-            raise UnsupportedModelError(f"{config.model_type}: no rotary function found")
-        self._apply = apply
+        attention = [layer.self_attn for layer in decoder.layers]
+        first = attention[0]
         self.head_dim = int(
             getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         )
+        self.window = reusable_positions(config)
+        self._embedding: Any = decoder.rotary_emb
+        self._apply = _rotary_function(first, config.model_type)
+        # Phi rotates the first part of each key outside of the rotary function, GLM inside.
+        self._width = int(getattr(first, "rotary_ndims", self.head_dim))
+        self._tables = _tables(attention, config, self._embedding)
+        self._layers = len(attention)
+        self._capture = KeyCapture(attention, self.head_dim, config.model_type)
 
     def rotate(self, keys: Tensor, positions: Tensor) -> Tensor:
-        """Rotate keys to positions.
+        """Rotate keys to positions; layers without positions stay as they are.
 
         Args:
             keys: (layers, tokens, kv_heads, head_dim) before RoPE.
@@ -68,26 +65,57 @@ class Rotary:
         Returns:
             (layers, kv_heads, tokens, head_dim), same dtype.
         """
-        cos, sin = self._embedding(keys, positions[None])
         by_head = keys.transpose(1, 2)
-        unused_query = by_head[:1, :1]
-        rotated: Tensor = self._apply(unused_query, by_head, cos, sin)[1]
+        if [len(layers) for layers in self._tables.values()] == [self._layers]:
+            return self._rotated(by_head, positions, *self._tables)
+        rotated = by_head.clone()
+        for kind, layers in self._tables.items():
+            rotated[layers] = self._rotated(by_head[layers], positions, kind)
         return rotated
 
-    @contextmanager
-    def capture(self) -> Iterator[list[Tensor]]:
+    def capture(self) -> AbstractContextManager[list[Tensor]]:
         """Collect, layer by layer, the keys before RoPE of one forward pass: (tokens, heads, dim).
 
         Not re-entrant: one forward pass inside one `with`.
         """
-        captured: list[Tensor] = []
+        return self._capture()
 
-        def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            captured.append(output[0].reshape(output.shape[1], -1, self.head_dim))
+    def _rotated(self, by_head: Tensor, positions: Tensor, kind: str | None) -> Tensor:
+        """Rotate layers that share a rotary table: (layers, kv_heads, tokens, head_dim)."""
+        of_kind = () if kind is None else (kind,)
+        cos, sin = self._embedding(by_head, positions[None], *of_kind)
+        whole = self._width == self.head_dim
+        turned = by_head if whole else by_head[..., : self._width]
+        unused_query = turned[:1, :1]
+        rotated: Tensor = self._apply(unused_query, turned, cos, sin)[1]
+        return rotated if whole else _joined(rotated, by_head[..., self._width :])
 
-        hooks = [module.register_forward_hook(keep) for module in self._key_modules]
-        try:
-            yield captured
-        finally:
-            for hook in hooks:
-                hook.remove()
+
+def _joined(rotated: Tensor, rest: Tensor) -> Tensor:
+    import torch
+
+    return torch.cat((rotated, rest), -1)
+
+
+def _rotary_function(attention: Any, family: str) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Return the function by which a family's attention rotates queries and keys."""
+    of_module = vars(sys.modules[type(attention).__module__])
+    apply: Callable[..., tuple[Tensor, Tensor]] | None = of_module.get("apply_rotary_pos_emb")
+    if apply is None or list(inspect.signature(apply).parameters)[:4] != ["q", "k", "cos", "sin"]:
+        raise UnsupportedModelError(
+            f"{family}: KV reuse is not possible, because its attention has no rotary function of "
+            "the usual form, of queries, keys, cosines and sines"
+        )
+    return apply
+
+
+def _tables(attention: list[Any], config: Any, embedding: Any) -> dict[str | None, list[int]]:
+    """Return which layers are rotated by which rotary table; None is a model's only one."""
+    by_type = "layer_type" in inspect.signature(type(embedding).forward).parameters
+    without = UNROTATED.get(config.model_type, lambda module: not getattr(module, "use_rope", True))
+    tables: dict[str | None, list[int]] = {}
+    for number, module in enumerate(attention):
+        if not without(module):
+            kind = config.layer_types[number] if by_type else None
+            tables.setdefault(kind, []).append(number)
+    return tables

@@ -100,46 +100,6 @@ def dense_oracle(engine, plan, extra=()):
     return stock_forward(engine, ids, positions, causal & (same | prefix | question[:, None]))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("dtype", TOLERANCE)
-def test_one_passage_with_neutral_weights_equals_a_sequential_prefill(tiny_model, family, dtype):
-    engine = engine_of(tiny_model(family, dtype))
-    prefix, (passage, *_) = segments(engine)
-    question = tokens(7, seed=9)
-    plan = parallel_plan(prefix, ((passage, None),), question, ContextWeights())
-    ids = [*prefix.token_ids, *passage.token_ids, *question]
-    causal = torch.ones(len(ids), len(ids)).tril().bool()
-    stock = stock_forward(engine, ids, list(range(len(ids))), causal)[-1]
-    assert (engine.prefill(plan).logits - stock).abs().max() < TOLERANCE[dtype]
-    sequential = engine.prefill(sequential_plan(tuple(ids)))
-    assert (sequential.logits - stock).abs().max() < TOLERANCE[dtype]
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("dtype", TOLERANCE)
-def test_passages_equal_one_dense_forward_with_a_block_mask(tiny_model, family, dtype):
-    engine = engine_of(tiny_model(family, dtype))
-    prefix, passages = segments(engine)
-    plan = parallel_plan(
-        prefix, tuple((p, None) for p in passages), tokens(7, seed=9), ContextWeights()
-    )
-    want = dense_oracle(engine, plan)[-1]
-    assert (engine.prefill(plan).logits - want).abs().max() < TOLERANCE[dtype]
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("dtype", TOLERANCE)
-def test_blocks_one_after_another_equal_one_dense_forward(tiny_model, family, dtype):
-    # In one layer, keys depend on no other token; deeper ones remember where they were encoded.
-    engine = engine_of(tiny_model(family, dtype, num_hidden_layers=1))
-    prefix, passages = segments(engine)
-    plan = block_plan(prefix, tuple((p, None) for p in passages), tokens(7, seed=9))
-    assert [placed.start for placed in plan.context] == [4, 13, 19]
-    assert plan.prefill_start == 32
-    want = dense_oracle(engine, plan)[-1]
-    assert (engine.prefill(plan).logits - want).abs().max() < TOLERANCE[dtype]
-
-
 EDGES = {
     "into_top_1": ((1, 2), (), ()),
     "into_top_2": ((2,), (2,), ()),
@@ -317,25 +277,6 @@ def test_the_oracle_sees_deliberate_mistakes(tiny_model, change):
         moved = tuple(PlacedRows(p.segment, p.start + 2) for p in plan.context)
         wrong = EncodingPlan("x", plan.prefix, moved, plan.prefill, plan.prefill_start)
     assert (engine.prefill(wrong).logits - want).abs().max() > 1e-3
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_stored_keys_rotate_to_the_models_own_bit_for_bit(tiny_model, family, dtype):
-    from transformers import DynamicCache
-
-    engine = engine_of(tiny_model(family, dtype))
-    prefix, _ = segments(engine)
-    stored = engine.encode(prefix)
-    own = DynamicCache()
-    engine.model.set_attn_implementation("sdpa")
-    with engine._rotary.capture() as captured, torch.inference_mode():
-        engine.model(torch.tensor([prefix.token_ids]), past_key_values=own, use_cache=True)
-    engine.model.set_attn_implementation("dovetail_segments")
-    rotated = engine._rotary.rotate(torch.stack(captured), torch.arange(len(prefix)))
-    for layer, theirs in enumerate(own.layers):
-        assert torch.equal(rotated[layer], theirs.keys[0])
-    assert stored.keys.shape == (3, len(prefix), 2, 8)
 
 
 def test_order_of_passages_changes_nothing_at_any_weights(tiny_model):
@@ -625,32 +566,12 @@ def test_refuses_a_segment_of_another_model(tiny_model):
         engine.prefill(EncodingPlan("x", PlacedRows(foreign, 0), (), (7,), 2))
 
 
-@pytest.mark.parametrize(
-    ("family", "changes", "message"),
-    [
-        ("phi3", {}, "key projection"),
-        ("smollm3", {"no_rope_layers": [1, 0, 1]}, "key projection"),
-        ("gpt_neox", {}, "no rotary decoder|key projection"),
-        (
-            "llama",
-            {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}},
-            "'dynamic' changes its frequencies",
-        ),
-    ],
-)
-def test_refuses_families_that_are_not_proven(tiny_model, family, changes, message):
-    with pytest.raises(UnsupportedModelError, match=message):
-        engine_of(tiny_model(family, **changes))
-
-
-def test_self_test_catches_keys_that_are_captured_in_the_wrong_place(tiny_model, monkeypatch):
-    model = tiny_model("qwen3")
-    from rag.generation import engine as module
-
-    class Wrong(module.Rotary):
-        def rotate(self, keys, positions):
-            return super().rotate(keys, positions + 1)
-
-    monkeypatch.setattr(module, "Rotary", Wrong)
-    with pytest.raises(UnsupportedModelError, match="do not reproduce"):
-        engine_of(model)
+def test_a_fork_can_be_forked_and_scored_before_it_goes_on(tiny_model):
+    engine = engine_of(tiny_model(dtype=torch.float64))
+    prefix, passages = segments(engine)
+    plan = parallel_plan(prefix, ((passages[0], None),), tokens(5, seed=9), ContextWeights(0.9))
+    state = engine.prefill(plan)
+    twice = engine.fork(engine.fork(state))
+    ids = tokens(4, seed=3)
+    assert torch.equal(engine.score(twice, ids), engine.score(state, ids))
+    assert torch.equal(engine.advance(twice, 7).logits, engine.advance(state, 7).logits)

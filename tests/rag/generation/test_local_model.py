@@ -207,6 +207,44 @@ def test_the_first_of_several_stop_texts_counts(tiny_tokenizer, identity):
     assert continued(ids, tiny_tokenizer, identity, stop=["wo", "two"]).text == "one;"
 
 
+def test_a_complete_stop_text_waits_for_one_that_begins_earlier(tiny_tokenizer, identity):
+    ids = tiny_tokenizer("xabcdy", add_special_tokens=False)["input_ids"]
+    assert len(ids) == 6
+    assert continued(ids, tiny_tokenizer, identity, stop=["bc", "abcd"]).text == "x"
+    cut = continued(ids[:4], tiny_tokenizer, identity, stop=["bc", "abcd"])
+    assert (cut.text, cut.tokens, cut.finish) == ("xa", ("x", "a"), "stop")
+    assert len(cut.logprobs) == 2
+
+
+def test_filters_draw_from_the_tokens_that_they_keep(lm):
+    made = lm(torch.float64)
+    table = stock_logits(made, made.prompt.whole(SHOT))[-1].log_softmax(-1)
+    best = table.topk(3).values
+    options = {"max_tokens": 1, "temperature": 5.0, "num_return_sequences": 12}
+    ways = [{"top_k": 3}, {"min_p": float((best[2] - best[0]).div(5).exp()) * (1 - 1e-6)}]
+    for way in ways:
+        drawn = {found.logprobs[0] for found in made.complete([SHOT], **options, **way)}
+        assert len(drawn) == 3
+        assert all((best - value).abs().min() < 1e-10 for value in drawn)
+    greedy = made.complete([SHOT], max_tokens=4)
+    assert made.complete([SHOT], max_tokens=4, temperature=2.0, top_p=1e-9) == greedy
+
+
+def test_several_sequences_are_those_of_their_seeds_and_the_prompt_is_read_once(lm, monkeypatch):
+    options = {"max_tokens": 4, "temperature": 1.0, "top_p": 0.9}
+    prompts = [SHOT + question for question in QUESTIONS]
+    expected = [
+        lm().complete([prompt], seed=seed, **options)[0] for prompt in prompts for seed in (3, 4)
+    ]
+    made, read = lm(), Engine.read
+    asked = []
+    monkeypatch.setattr(
+        Engine, "read", lambda self, ids, **more: (asked.append(ids), read(self, ids, **more))[1]
+    )
+    assert made.complete(prompts, seed=3, num_return_sequences=2, **options) == expected
+    assert len(asked) == len(prompts)
+
+
 def test_a_character_belongs_to_the_token_that_finishes_it(tiny_tokenizer, identity):
     ids = tiny_tokenizer("é日x", add_special_tokens=False)["input_ids"]
     found = continued(ids, tiny_tokenizer, identity)
@@ -321,6 +359,19 @@ def test_threads_get_what_they_would_get_alone(lm):
             lambda made: made.complete(["a"], temperature=-1),
             "temperature must be at least 0, got -1",
         ),
+        (lambda made: made.complete(["a"], top_p=0.9), "above 0 for filters to act, got 0 with"),
+        (
+            lambda made: made.complete(["a"], temperature=1.0, top_p=0),
+            r"top_p must be in \(0, 1\], got 0",
+        ),
+        (
+            lambda made: made.complete(["a"], num_return_sequences=2),
+            "temperature must be above 0 for 2 sequences, got 0",
+        ),
+        (
+            lambda made: made.complete(["a"], num_return_sequences=0),
+            "num_return_sequences must be at least 1, got 0",
+        ),
         (lambda made: made.complete(["a"], stop=["\n", ""]), "stop must hold no empty text"),
         (lambda made: made.complete("a"), "prompts and stop must be lists of texts, got one text"),
         (lambda made: made.complete(["a"], stop="\n"), "prompts and stop must be lists of texts"),
@@ -341,5 +392,5 @@ def test_opens_a_folder_by_its_name(tiny_model, tiny_tokenizer, tmp_path, monkey
     tiny_tokenizer.save_pretrained(tmp_path / "m")
     made = LocalModel.open(str(tmp_path / "m"), dtype="float32", placed_bytes=5)
     assert made.name == str(tmp_path / "m")
-    assert made.engine()._placed_budget == 5
+    assert made.engine().placed.budget == 5
     assert made.complete(["a"], max_tokens=2)[0].finish == "length"
