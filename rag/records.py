@@ -43,6 +43,12 @@ class Span:
         """Return the same range counted from `by` code points earlier."""
         return Span(self.start + by, self.end + by)
 
+    def stripped(self, text: str) -> Span:
+        """Return the range without the white space at its ends."""
+        inside = self.of(text)
+        start = self.start + len(inside) - len(inside.lstrip())
+        return Span(start, max(start, self.end - len(inside) + len(inside.rstrip())))
+
 
 @dataclass(frozen=True, slots=True)
 class Section:
@@ -342,6 +348,21 @@ class TokenUse:
 
 
 @dataclass(frozen=True, slots=True)
+class Attention:
+    """How much of the model's attention to passages went to one of them while it answered.
+
+    Attributes:
+        passage_id: the passage.
+        share: of the attention to all passages, in [0, 1].
+        sentences: the share of each of its sentences; header and closing belong to none.
+    """
+
+    passage_id: str
+    share: float
+    sentences: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A generated answer with its evidence.
 
@@ -358,6 +379,7 @@ class Answer:
         model: name of the language model.
         prompt: the exact text of the prompt, passages as the model read them.
         finish: why generation ended.
+        attention: where the model looked while it answered, one a passage; empty if nobody asked.
     """
 
     text: str
@@ -372,6 +394,7 @@ class Answer:
     model: str = ""
     prompt: str = ""
     finish: Literal["stop", "length", ""] = ""
+    attention: tuple[Attention, ...] = ()
 
     def _repr_html_(self) -> str:
         from rag.tracing.html import answer_html

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.cli.terminal import remark, say
-from rag.tracing.describe import edges_json
+from rag.tracing.describe import attention_json, edges_json
 from rag.tracing.wording import byte_size
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def as_json(answer: "Answer") -> dict[str, Any]:
             for c in answer.citations
         ],
         "unsupported": [span.of(answer.text) for span in answer.unsupported],
+        **({"attention": attention_json(answer)} if answer.attention else {}),
         "passages": [
             {
                 "id": passage.id,

@@ -7,11 +7,11 @@ asked to write `[1]`. What it said is matched to what it read.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rag.records import Citation, Passage, Query, Span
+from rag.records import Attention, Citation, Passage, Query, Span
 from rag.text.sentences import split_sentences
 from rag.text.terms import query_terms, terms
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from rag.protocols import Encoder
 
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+
+
+AttentionOf = Callable[[Span], Sequence[Attention]]
+"""From a span of the answer to each passage's share of the attention of its tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,8 @@ class SupportMatcher:
         encoder: for the cosine; None matches by terms alone.
         threshold: least support that counts, in [0, 1].
         lexical_weight: in [0, 1].
+        attention_weight: how much a passage's share of the model's attention counts beside support,
+            to choose among sentences that support enough; at least 0.
 
     Raises:
         ValueError: if a number is out of range.
@@ -61,62 +67,71 @@ class SupportMatcher:
     encoder: Encoder | None = None
     threshold: float = 0.5
     lexical_weight: float = 0.6
+    attention_weight: float = 0.5
 
     def __post_init__(self) -> None:
         for name in ("threshold", "lexical_weight"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        if not self.attention_weight >= 0:
+            raise ValueError(f"attention_weight must be at least 0, got {self.attention_weight}")
 
-    def __call__(self, query: Query, answer: str, passages: Sequence[Passage]) -> Attribution:
+    def __call__(
+        self,
+        query: Query,
+        answer: str,
+        passages: Sequence[Passage],
+        attention: AttentionOf | None = None,
+    ) -> Attribution:
         """Attribute every sentence of the answer.
 
         Args:
             query: the question.
             answer: the answer, without marks.
             passages: what the generator read, best first; only kept sentences count.
+            attention: the shares of attention of a span of the answer, if they are known.
         """
-        evidence = [
-            (passage, span)
-            for passage in passages
-            for row, span in enumerate(passage.sentences)
-            if row in set(passage.kept_rows) and span.of(passage.text).strip()
-        ]
-        sentences = [_stripped(span, answer) for span in split_sentences(answer)]
+        evidence = evidence_of(passages)
+        sentences = [span.stripped(answer) for span in split_sentences(answer)]
         if not evidence or not sentences:
             return Attribution((), tuple(sentences))
-        texts = [span.of(passage.text) for passage, span in evidence]
+        texts = [passage.sentences[row].of(passage.text) for passage, row in evidence]
         support = self._support(query, [s.of(answer) for s in sentences], evidence, texts)
         citations: list[Citation] = []
         unsupported = []
         numbers: dict[str, int] = {}
         for sentence, scores in zip(sentences, support, strict=True):
-            best = max(range(len(scores)), key=lambda row: (scores[row], -row))
+            looked = self._looked(attention, sentence, evidence)
+            best = max(
+                range(len(scores)),
+                key=lambda row: (
+                    scores[row] >= self.threshold,
+                    scores[row] + self.attention_weight * looked[row],
+                    -row,
+                ),
+            )
             if scores[best] < self.threshold or not scores[best]:
                 unsupported.append(sentence)
                 continue
-            passage, span = evidence[best]
-            quoted = _stripped(span, passage.text)
-            citations.append(
-                Citation(
-                    number=numbers.setdefault(passage.id, len(numbers) + 1),
-                    passage_id=passage.id,
-                    document=passage.document,
-                    start=passage.span.start + quoted.start,
-                    end=passage.span.start + quoted.end,
-                    quote=quoted.of(passage.text),
-                    answer_start=sentence.start,
-                    answer_end=sentence.end,
-                    score=round(scores[best], 4),
-                    page=passage.page,
-                )
-            )
+            passage, row = evidence[best]
+            number = numbers.setdefault(passage.id, len(numbers) + 1)
+            citations.append(citation_of(passage, row, sentence, number, scores[best]))
         return Attribution(tuple(citations), tuple(unsupported))
+
+    def _looked(
+        self, attention: AttentionOf | None, sentence: Span, evidence: Sequence[tuple[Passage, int]]
+    ) -> list[float]:
+        """Return the share of attention of each piece of evidence's passage."""
+        if attention is None:
+            return [0.0] * len(evidence)
+        shares = {one.passage_id: one.share for one in attention(sentence)}
+        return [shares.get(passage.id, 0.0) for passage, _ in evidence]
 
     def _support(
         self,
         query: Query,
         sentences: Sequence[str],
-        evidence: Sequence[tuple[Passage, Span]],
+        evidence: Sequence[tuple[Passage, int]],
         texts: Sequence[str],
     ) -> list[list[float]]:
         bags = [
@@ -164,8 +179,36 @@ def marked(answer: str, citations: Sequence[Citation], unsupported: Sequence[Spa
     return answer
 
 
-def _stripped(span: Span, text: str) -> Span:
-    """Return the span without the white space at its ends."""
-    inside = span.of(text)
-    start = span.start + len(inside) - len(inside.lstrip())
-    return Span(start, max(start, span.end - len(inside) + len(inside.rstrip())))
+def evidence_of(passages: Sequence[Passage]) -> list[tuple[Passage, int]]:
+    """Return what can be cited: each kept sentence that is not empty, as its passage and row."""
+    return [
+        (passage, row)
+        for passage in passages
+        for row in passage.kept_rows
+        if passage.sentences[row].of(passage.text).strip()
+    ]
+
+
+def citation_of(passage: Passage, row: int, sentence: Span, number: int, score: float) -> Citation:
+    """Return the citation of a sentence of a passage by a sentence of an answer.
+
+    Args:
+        passage: what is cited.
+        row: of its sentence.
+        sentence: where the answer's sentence stands in the answer.
+        number: of the passage, from 1.
+        score: how sure it is, in [0, 1].
+    """
+    quoted = passage.sentences[row].stripped(passage.text)
+    return Citation(
+        number=number,
+        passage_id=passage.id,
+        document=passage.document,
+        start=passage.span.start + quoted.start,
+        end=passage.span.start + quoted.end,
+        quote=quoted.of(passage.text),
+        answer_start=sentence.start,
+        answer_end=sentence.end,
+        score=round(score, 4),
+        page=passage.page,
+    )

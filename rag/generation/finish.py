@@ -9,7 +9,7 @@ from typing import Literal
 
 from rag.generation.citations import SupportMatcher
 from rag.generation.decoding import TextStream
-from rag.generation.plan import EncodingPlan
+from rag.generation.plan import EncodingPlan, exact_rows
 from rag.records import Answer, CacheUse, Passage, Query, TokenUse
 
 
@@ -72,18 +72,26 @@ def attributed(answer: Answer, query: Query, support: SupportMatcher) -> Answer:
 def token_use(plans: Sequence[EncodingPlan], use: CacheUse, generated: int) -> TokenUse:
     """Count the tokens of an answer that was made from one prompt or more.
 
-    A segment that missed is prefilled once; the further prompts that share it read it.
+    A segment that missed is prefilled once; the further prompts that share it read it. Which rows a
+    repair found to differ most is not known here: if some segments missed, it is taken to have
+    computed as many of the others as it can have, so that what is cached is never overstated.
     """
     total, cached = 0, 0
     known = {name for name, reason in use.reasons.items() if reason.startswith("hit")}
     for plan in plans:
         total += plan.cached_tokens + plan.computed_tokens
-        read = 0
-        for placed in (plan.prefix, *plan.context):
-            if placed is None:
-                continue
+        if plan.prefix is not None:
+            cached += len(plan.prefix) if plan.prefix.segment.name in known else 0
+            known.add(plan.prefix.segment.name)
+        columns: set[int] = set()
+        at = 0
+        for placed in plan.context:
             if placed.segment.name in known:
-                read += len(placed)
+                columns |= set(range(at, at + len(placed)))
             known.add(placed.segment.name)
-        cached += max(read - plan.recomputed_tokens, 0)
+            at += len(placed)
+        begin = plan.recompute.beginnings(plan.context)
+        columns -= set(begin)
+        able = sum(column >= exact_rows(plan.context) for column in columns)
+        cached += len(columns) - min(plan.recomputed_tokens - len(begin), able)
     return TokenUse(total, cached, total - cached, generated)

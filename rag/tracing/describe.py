@@ -26,9 +26,9 @@ def events_of(value: Any, described: Described | None = None) -> list[Event]:
     """Return the events, each a name and its data, that tell of a value.
 
     Passages are `retrieved`; those that a pruner decided on are `pruned`, one event each. An answer
-    gives `kv`, `prompt`, `generated` and `citations`, as far as it has them; the other records one
-    event each: `query`, `queries`, `route`, `judge`, `answers`, `rankings`. Anything else is a
-    `value`, shortened.
+    gives `kv`, `prompt`, `generated`, `citations` and `attention`, as far as it has them; the other
+    records one event each: `query`, `queries`, `route`, `judge`, `answers`, `rankings`. Anything
+    else is a `value`, shortened.
 
     Args:
         value: what a step gave.
@@ -148,7 +148,21 @@ def _answer(answer: Answer) -> list[Event]:
     events.append(("generated", _generated(answer)))
     if answer.citations or answer.unsupported:
         events.append(("citations", _citations(answer)))
+    if answer.attention:
+        events.append(("attention", {"passages": attention_json(answer)}))
     return events
+
+
+def attention_json(answer: Answer) -> list[dict[str, Any]]:
+    """Return where the model looked while it answered, as plain JSON."""
+    return [
+        {
+            "passage_id": one.passage_id,
+            "share": _number(one.share),
+            "sentences": [_number(share) for share in one.sentences],
+        }
+        for one in answer.attention
+    ]
 
 
 def _generated(answer: Answer) -> dict[str, Any]:

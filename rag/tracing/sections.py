@@ -80,8 +80,12 @@ class Sections:
 
     def _passage(self, place: int, seen: Seen) -> Markup:
         states = _kv_states(self.root).get(seen.id, [])
+        looked = _attention(self.root).get(seen.id, [])
         chips = [el("span", f"{node.path}: {s}", class_="chip") for node, s in _scores(seen)]
         chips += [_state_chip(f"{where}: KV {reason}", reason) for where, reason in states]
+        chips += [
+            el("span", f"{where}: attention {share:.0%}", class_="chip") for where, share in looked
+        ]
         title = [seen.title and el("span", f" {seen.title}", class_="quiet")]
         bodies = [
             self._decision(place, number, seen, one) for number, one in enumerate(seen.decisions)
@@ -270,6 +274,19 @@ def _kv_states(root: Node) -> dict[str, list[tuple[str, str]]]:
             for name, reason in segments.items():
                 states.setdefault(name, []).append((node.path or "run", str(reason)))
     return states
+
+
+def _attention(root: Node) -> dict[str, list[tuple[str, float]]]:
+    """Return for each passage the steps that answered from it, and its share of their attention."""
+    shares: dict[str, list[tuple[str, float]]] = {}
+    for node, event in events(root, "attention"):
+        for one in event.get("passages") or ():
+            share = one.get("share") if isinstance(one, Mapping) else None
+            if isinstance(share, (int, float)):
+                shares.setdefault(str(one.get("passage_id")), []).append(
+                    (node.path or "run", share)
+                )
+    return shares
 
 
 def _state_chip(text: str, reason: str) -> Markup:

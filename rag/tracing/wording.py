@@ -110,6 +110,11 @@ def _citations(event: Mapping[str, Any]) -> str:
     return "cites " + "; ".join(filter(None, [", ".join(cited) or "nothing", without]))
 
 
+def _attention(event: Mapping[str, Any]) -> str:
+    shares = [f"{one['passage_id']} {one['share']:.0%}" for one in event["passages"]]
+    return f"looked at {', '.join(shares)}"
+
+
 def _route(event: Mapping[str, Any]) -> str:
     labels = ", ".join(event["labels"]) or "none of them"
     probs = ", ".join(f"{label} {score(prob)}" for label, prob in event["probs"].items())
@@ -160,6 +165,7 @@ def _count(count: int, noun: str) -> str:
 
 _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "answers": _answers,
+    "attention": _attention,
     "carry": _carry,
     "citations": _citations,
     "generated": _generated,
