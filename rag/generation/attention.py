@@ -7,13 +7,17 @@ weighs one group, sequential attention is the case of one group or of neutral we
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor
 
 from rag.errors import UnsupportedModelError
+from rag.generation.fused_attention import fused, ragged, usable
 from rag.generation.plan import ContextWeights
+from rag.generation.scattered import ScatteredGroup, attend_contexts
+from rag.generation.stacked import attend_batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +25,9 @@ if TYPE_CHECKING:
 IMPLEMENTATION: Final = "dovetail_segments"
 QUERY_BLOCK: Final = 128
 CACHED_LOGITS: Final = 1 << 17
+COPIED_KEYS: Final = 512
+LOGIT_BYTES: Final = 1 << 29
+"""Logits in memory at once, at most, where no fused kernel does without them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,7 @@ class LayerKeys:
         tail_units: as `Group.units`.
     """
 
-    groups: Sequence[Group]
+    groups: Sequence[Group | ScatteredGroup]
     tail_keys: Tensor
     tail_values: Tensor
     tail_positions: Tensor
@@ -144,44 +151,135 @@ def attend(
         (kv_heads, groups * queries) in float32 or better, None if `alone`; and the weights by unit,
         (kv_heads, groups, units), None if nobody asks.
     """
-    wide = torch.promote_types(query.dtype, torch.float32)
-    heads, rows, tokens = query.shape[0], query.shape[1], keys.shape[1]
-    # One head at a time while intermediate results would not stay in a core's cache together.
-    step = 1 if query.device.type == "cpu" and rows * tokens > CACHED_LOGITS else heads
-    out = torch.empty_like(query)
-    lse = None if alone else query.new_empty(heads, rows, dtype=wide)
-    seen = None if units is None else query.new_zeros(heads, rows // last, units[1], dtype=wide)
-    logits = scratch.take("logits", (step, rows, tokens), query, query.dtype)
-    dtype = query.dtype if alone else wide
-    weights = scratch.take("weights", (step, rows, tokens), query, dtype)
-    alpha = scale if softcap else scale / temperature
-    for head in range(0, heads, step):
-        these = slice(head, head + step)
-        torch.baddbmm(
-            logits, query[these], keys[these].transpose(1, 2), beta=0, alpha=alpha, out=logits
+    if hidden is None and units is None and not softcap:
+        found = fused(query, keys, values, scale / temperature, causal)
+        if found is not None:
+            return found[0], None if alone else found[1], None
+    products = _Products(
+        query, keys, values, scale, scratch, causal, hidden, softcap, temperature, last, units
+    )
+    tokens = keys.shape[1]
+    size = max(1, LOGIT_BYTES // products.bytes_per_key)
+    if size + causal >= tokens:
+        return products.attend(0, tokens, alone=alone)
+    starts = [*range(0, max(1, tokens - causal), size)]
+    blocks = [
+        products.attend(start, end)
+        for start, end in zip(starts, [*starts[1:], tokens], strict=True)
+    ]
+    return _join_blocks(blocks, last, query.dtype, alone=alone)
+
+
+@dataclass(frozen=True, slots=True)
+class _Products:
+    """Attention by two matrix products and a softmax between them; fields as of `attend`."""
+
+    query: Tensor
+    keys: Tensor
+    values: Tensor
+    scale: float
+    scratch: Scratch
+    causal: int
+    hidden: Tensor | None
+    softcap: float | None
+    temperature: float
+    last: int
+    units: tuple[Tensor, int] | None
+
+    @property
+    def step(self) -> int:
+        """Heads at a time: one where results would not stay in a core's cache together."""
+        heads, rows = self.query.shape[:2]
+        few = rows * self.keys.shape[1] <= CACHED_LOGITS
+        return heads if few or self.query.device.type != "cpu" else 1
+
+    @property
+    def bytes_per_key(self) -> int:
+        """Bytes that the logits of one key take."""
+        return self.step * self.query.shape[1] * self.query.element_size()
+
+    def attend(
+        self, start: int, end: int, *, alone: bool = False
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Attend to some of the keys; only the last ones can be the queries' own."""
+        query, keys, values = self.query, self.keys[:, start:end], self.values[:, start:end]
+        hidden = None if self.hidden is None else self.hidden[:, start:end]
+        units = None if self.units is None else (self.units[0][start:end], self.units[1])
+        causal = self.causal if end == self.keys.shape[1] else 0
+        wide = torch.promote_types(query.dtype, torch.float32)
+        heads, rows, tokens, step = *query.shape[:2], keys.shape[1], self.step
+        out = torch.empty_like(query)
+        lse = None if alone else query.new_empty(heads, rows, dtype=wide)
+        seen = (
+            None
+            if units is None
+            else query.new_zeros(heads, rows // self.last, units[1], dtype=wide)
         )
-        if softcap:
-            logits.div_(softcap).tanh_().mul_(softcap / temperature)
-        if causal:
-            own = logits.view(step, -1, causal, tokens)[..., tokens - causal :]
-            own.masked_fill_(scratch.future(causal, query.device), -torch.inf)
-        if hidden is not None:
-            logits.view(step, -1, *hidden.shape).masked_fill_(hidden, -torch.inf)
-        torch.softmax(logits, -1, dtype=dtype, out=weights)
-        if hidden is not None:
-            weights.nan_to_num_(0.0)
-        if lse is not None:
-            # The largest weight is exp(0) over the partition sum: no other pass is needed.
-            highest, largest = logits.amax(-1).to(wide), weights.amax(-1)
-            torch.sub(highest, largest.log(), out=lse[these])
+        logits = self.scratch.take("logits", (step, rows, tokens), query, query.dtype)
+        dtype = query.dtype if alone else wide
+        weights = self.scratch.take("weights", (step, rows, tokens), query, dtype)
+        alpha = self.scale if self.softcap else self.scale / self.temperature
+        for head in range(0, heads, step):
+            these = slice(head, head + step)
+            _write_logits(query[these], keys[these], alpha, logits)
+            if self.softcap:
+                logits.div_(self.softcap).tanh_().mul_(self.softcap / self.temperature)
+            if causal:
+                own = logits.view(step, -1, causal, tokens)[..., tokens - causal :]
+                own.masked_fill_(self.scratch.future(causal, query.device), -torch.inf)
             if hidden is not None:
-                lse[these].nan_to_num_(-torch.inf, neginf=-torch.inf)
-        if seen is not None and units is not None:
-            of_last = weights.view(step, -1, last, tokens)[:, :, -1]
-            seen[these].index_add_(-1, units[0], of_last.to(wide))
-        narrow = weights if dtype == query.dtype else logits.copy_(weights)
-        torch.bmm(narrow, values[these], out=out[these])
-    return out, lse, seen
+                logits.view(step, -1, *hidden.shape).masked_fill_(hidden, -torch.inf)
+            torch.softmax(logits, -1, dtype=dtype, out=weights)
+            if hidden is not None:
+                weights.nan_to_num_(0.0)
+            if lse is not None:
+                # The largest weight is exp(0) over the partition sum: no other pass is needed.
+                highest, largest = logits.amax(-1).to(wide), weights.amax(-1)
+                torch.sub(highest, largest.log(), out=lse[these])
+                if hidden is not None:
+                    lse[these].nan_to_num_(-torch.inf, neginf=-torch.inf)
+            if seen is not None and units is not None:
+                of_last = weights.view(step, -1, self.last, tokens)[:, :, -1]
+                seen[these].index_add_(-1, units[0], of_last.to(wide))
+            narrow = weights if dtype == query.dtype else logits.copy_(weights)
+            torch.bmm(narrow, values[these], out=out[these])
+        return out, lse, seen
+
+
+def _write_logits(query: Tensor, keys: Tensor, alpha: float, out: Tensor) -> None:
+    """Write alpha times the products of queries and keys: (kv_heads, rows, tokens)."""
+    tokens, head_dim = keys.shape[1:]
+    apart = tokens > COPIED_KEYS and keys.stride() != (tokens * head_dim, head_dim, 1)
+    if apart and keys.device.type == "cpu" and keys.dtype.itemsize == 2:
+        # A batched product in half precision would copy keys that are part of a larger buffer.
+        for head, of_head in enumerate(out):
+            torch.addmm(of_head, query[head], keys[head].T, beta=0, alpha=alpha, out=of_head)
+    else:
+        torch.baddbmm(out, query, keys.transpose(1, 2), beta=0, alpha=alpha, out=out)
+
+
+def _join_blocks(
+    blocks: Sequence[tuple[Tensor, Tensor | None, Tensor | None]],
+    last: int,
+    dtype: torch.dtype,
+    *,
+    alone: bool,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Join what `attend` found in blocks of the keys into what it finds in all of them.
+
+    Args:
+        blocks: output, log-sum-exp, and weights by unit or None, of each block.
+        last: as of `attend`.
+        dtype: of the output.
+        alone: as of `attend`.
+    """
+    out, joined = join([(part, lse) for part, lse, _ in blocks if lse is not None])
+    total = None
+    for _, lse, seen in blocks:
+        if seen is not None and lse is not None:
+            share = (lse - joined).exp().nan_to_num_(0.0).view(len(lse), -1, last)[..., -1:]
+            total = seen * share if total is None else total + seen * share
+    return out.to(dtype), None if alone else joined, total
 
 
 def join(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -219,9 +317,9 @@ def segment_attention(
 
     Args:
         module: the attention module that calls.
-        query: (batch, heads, queries, head_dim), rotated.
-        key: what `SegmentCache` returned from its update: of one request, or of each row of a batch
-            of requests, whose queries stand at the end of their row.
+        query: (1, heads, queries, head_dim), rotated.
+        key: what a cache returned from its update: of one request, or of each request of a batch,
+            whose queries stand one after another.
         value: unused.
         attention_mask: must be None; what is visible is decided by the groups.
         scaling: logit scale; None means 1/sqrt(head_dim).
@@ -231,7 +329,7 @@ def segment_attention(
             others that would change the result are refused.
 
     Returns:
-        Output (batch, queries, heads, head_dim) and None for the weights.
+        Output (1, queries, heads, head_dim) and None for the weights.
 
     Raises:
         UnsupportedModelError: without a segment cache, or for features that are not proven here.
@@ -243,22 +341,26 @@ def segment_attention(
             "or model.set_attn_implementation('sdpa') first"
         )
     refused = {name for name in ("position_bias",) if kwargs.get(name) is not None}
-    if attention_mask is not None or dropout or refused or query.shape[0] != len(rows):
+    counts = [keys.query_positions.shape[0] for keys in rows]
+    packed = query.shape[0] == 1 and query.shape[2] == sum(counts)
+    if attention_mask is not None or dropout or refused or not packed:
         raise UnsupportedModelError(
             f"{type(module).__name__} asks for attention that KV reuse does not support: "
-            f"mask {attention_mask is not None}, dropout {dropout}, batch {query.shape[0]}, "
-            f"{sorted(refused)}"
+            f"mask {attention_mask is not None}, dropout {dropout}, batch {query.shape[0]} with "
+            f"{query.shape[2]} queries for {sum(counts)}, {sorted(refused)}"
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     way = _Way(scale, kwargs.get("softcap"), kwargs.get("sliding_window"), kwargs.get("s_aux"))
-    if isinstance(key, LayerKeys):
-        return _attend_row(query, key, way), None
-    out = query.new_zeros(query.shape[0], query.shape[2], query.shape[1], query.shape[3])
-    for row, keys in enumerate(rows):
-        own = len(keys.query_positions)
-        if own:
-            out[row, -own:] = _attend_row(query[row : row + 1, :, -own:], keys, way)[0]
-    return out, None
+    if len(rows) == 1:
+        return _attend_row(query, rows[0], way), None
+    together = _attend_together(query, rows, way)
+    plain = way.softcap is None and way.window is None and way.sinks is None
+    if together is None and plain and query.device.type == "cpu":
+        together = attend_batch(query, rows, scale, attend)
+    if together is not None:
+        return together, None
+    parts = zip(torch.split(query, counts, 2), rows, strict=True)
+    return torch.cat([_attend_row(part, keys, way) for part, keys in parts], 1), None
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,10 +373,54 @@ class _Way:
     sinks: Tensor | None
 
 
+def _attend_together(query: Tensor, rows: tuple[LayerKeys, ...], way: _Way) -> Tensor | None:
+    """Attend for a batch in a few passes for all; None where there is no kernel for what it asks.
+
+    Args:
+        query: (1, heads, all queries, head_dim), those of each request side by side.
+        rows: one a request.
+        way: how the layer attends.
+
+    Returns:
+        (1, all queries, heads, head_dim).
+    """
+    if way.softcap or way.window is not None or way.sinks is not None or not usable(query):
+        return None
+    first, queries = rows[0], [len(row.query_positions) for row in rows]
+    for row, count in zip(rows, queries, strict=True):
+        if row.own != count or row.mass is not None or row.weights != first.weights:
+            return None
+    groups = [group for row in rows for group in row.groups if isinstance(group, ScatteredGroup)]
+    one_each = len(groups) == len(rows) and all(len(row.groups) == 1 for row in rows)
+    if not one_each and any(row.groups for row in rows):
+        return None
+    _, heads, total, dim = query.shape
+    kv_heads = first.tail_keys.shape[0]
+    shape = kv_heads, heads // kv_heads, total
+    parts = []
+    if groups:
+        packed = query[0].reshape(*shape, dim).transpose(1, 2).reshape(kv_heads, -1, dim)
+        begin = tuple(accumulate((count * shape[1] for count in queries), initial=0))
+        weights = first.weights
+        context = attend_contexts(packed, begin, groups, way.scale / weights.temperature)
+        if context is None:
+            return None
+        lse = context[1] * (weights.scale * weights.temperature) + weights.bias
+        by_query = kv_heads, total, shape[1]
+        parts.append((context[0].view(*by_query, dim), lse.view(by_query)))
+    tails = [row.tail_keys for row in rows], [row.tail_values for row in rows]
+    own = ragged(query[0].transpose(0, 1), *tails, queries, way.scale)
+    if own is None:
+        return None
+    out = own[0].reshape(total, *shape[:2], dim).transpose(0, 1)
+    joined, _ = join([*parts, (out, own[1].reshape(shape).transpose(1, 2))])
+    return joined.to(query.dtype).transpose(0, 1).reshape(1, total, heads, dim)
+
+
 def _attend_row(query: Tensor, key: LayerKeys, way: _Way) -> Tensor:
     """Attend for one request, in blocks of queries: (1, queries, heads, head_dim)."""
     queries = query.shape[2]
-    if queries <= QUERY_BLOCK:
+    if queries <= QUERY_BLOCK or usable(query):
         return _attend_block(query, key, way)
     before = key.tail_keys.shape[1] - key.own
     blocks = []
@@ -285,7 +431,9 @@ def _attend_row(query: Tensor, key: LayerKeys, way: _Way) -> Tensor:
         part = replace(
             key,
             groups=[
-                group if group.visible is None else replace(group, visible=group.visible[start:end])
+                replace(group, visible=group.visible[start:end])
+                if isinstance(group, Group) and group.visible is not None
+                else group
                 for group in key.groups
             ],
             tail_keys=key.tail_keys[:, :tail],
@@ -319,19 +467,7 @@ def _attend_block(query: Tensor, key: LayerKeys, way: _Way) -> Tensor:
     context: list[tuple[Tensor, Tensor]] = []
     seen: list[tuple[Tensor, Tensor | None]] = []
     for group in key.groups:
-        out, lse, units = attend(
-            packed,
-            group.keys,
-            group.values,
-            way.scale,
-            key.scratch,
-            hidden=_hidden(key.query_positions, group.positions, way.window, group.visible),
-            softcap=way.softcap,
-            temperature=weights.temperature,
-            last=queries,
-            units=(group.units, watched) if watched and group.units is not None else None,
-        )
-        assert lse is not None
+        out, lse, units = _attend_group(packed, key, group, way)
         context.append((out, lse))
         seen.append((lse, units))
     parts = []
@@ -367,6 +503,43 @@ def _attend_block(query: Tensor, key: LayerKeys, way: _Way) -> Tensor:
     return total.to(query.dtype).view(1, heads, queries, head_dim).transpose(1, 2)
 
 
+def _attend_group(
+    packed: Tensor, key: LayerKeys, group: Group | ScatteredGroup, way: _Way
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Attend to one group of the context: output, log-sum-exp, and weights by unit if asked for.
+
+    Args:
+        packed: queries, (kv_heads, groups * queries, head_dim).
+        key: the layer's keys.
+        group: one of its groups.
+        way: how the layer attends.
+    """
+    watched = key.mass is not None and group.units is not None
+    hidden = _hidden(key.query_positions, group.positions, way.window, group.visible)
+    temperature = key.weights.temperature
+    if isinstance(group, ScatteredGroup) and hidden is None and not watched and not way.softcap:
+        found = group.attend(packed, way.scale / temperature)
+        if found is not None:
+            return *found, None
+    units = None
+    if key.mass is not None and group.units is not None:
+        units = group.units, key.mass.shape[-1]
+    out, lse, seen = attend(
+        packed,
+        group.keys,
+        group.values,
+        way.scale,
+        key.scratch,
+        hidden=hidden,
+        softcap=way.softcap,
+        temperature=temperature,
+        last=len(key.query_positions),
+        units=units,
+    )
+    assert lse is not None
+    return out, lse, seen
+
+
 def _add_mass(
     mass: Tensor,
     queries: int,
@@ -383,7 +556,8 @@ def _add_mass(
     """
     for lse, units in parts:
         if units is not None:
-            share = (lse - everything).exp().view(len(lse), -1, queries)[..., -1:]
+            # Where nothing of the context is within the window there is nothing to share.
+            share = (lse - everything).exp().nan_to_num(0.0).view(len(lse), -1, queries)[..., -1:]
             mass += (units * share).reshape(mass.shape).to(mass)
 
 

@@ -13,13 +13,15 @@ import torch
 from torch import Tensor
 
 from rag.errors import UnsupportedModelError
-from rag.generation.attention import Group, Scratch, register
+from rag.generation.attention import IMPLEMENTATION, Group, Scratch, register
 from rag.generation.attention_mass import Unit, Units
+from rag.generation.batch import DecodeBatch, Row, Shared, run_rows
 from rag.generation.placed_segments import PlacedSegments
-from rag.generation.plan import EncodingPlan, PlacedRows
+from rag.generation.plan import EncodingPlan, PlacedRows, exact_rows
 from rag.generation.recompute import BlendCache, Compared, most_different
 from rag.generation.rope import Rotary
-from rag.generation.segment_cache import SegmentCache
+from rag.generation.scattered import Pieces, ScatteredGroup, reads_pieces
+from rag.generation.segment_cache import Lease, SegmentCache
 from rag.generation.self_test import self_test
 from rag.protocols import PassageCache, SegmentKV
 from rag.records import CacheUse, ModelIdentity, Segment
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 PREFILL_CHUNK = 512
 READ_BLOCK = 64
+FREE_ARENAS = 16
+"""Buffers of finished requests that wait for new ones, at most."""
 
 _Part = tuple[Tensor, Tensor, Tensor]
 """Keys and values, (layers, kv_heads, tokens, head_dim) each, and positions, int64 (tokens,)."""
@@ -74,6 +78,7 @@ class _Reading:
     bytes: int = 0
     reasons: dict[str, str] = field(default_factory=dict)
     fresh: list[tuple[Segment, SegmentKV]] = field(default_factory=list)
+    shared: Shared = field(default_factory=Shared)
 
     def hit(self, segment: Segment, reason: str, nbytes: int) -> None:
         """Count a segment once, however often the request needs it."""
@@ -104,6 +109,11 @@ class Engine:
         identity: what its KV depends on; every segment must carry it.
         cache: where KV is kept between requests; None computes everything anew.
         placed_bytes: budget for rotated copies of whole segments, the form that attention reads.
+        copy_context: whether the passages of a request are copied side by side, where plain matrix
+            products read them fastest. None copies unless a kernel reads them where they lie, which
+            takes CUDA, half precision, and attention without window or cap. A repair, and watching
+            attention, always copy.
+        tested: whether the model has passed the self-test before; it is left out then.
 
     Attributes:
         placed: those copies.
@@ -119,19 +129,26 @@ class Engine:
         cache: PassageCache | None = None,
         *,
         placed_bytes: int = 2 << 30,
+        copy_context: bool | None = None,
+        tested: bool = False,
     ) -> None:
         self.model = model
         self.identity = identity
         self.cache = cache
-        self.layers = int(model.config.num_hidden_layers)
         self._rotary = Rotary(model)
+        self.layers = int(model.config.num_hidden_layers)
         self._scratch = Scratch()
         self._free_arenas: list[Scratch] = []
         self.placed = PlacedSegments(placed_bytes)
+        reads = reads_pieces(model, self._rotary.head_dim) if copy_context is None else False
+        self.copy_context = not reads if copy_context is None else copy_context
         self._lock = _LOCKS.setdefault(model, threading.RLock())
         register()
         with self._lock:
-            self_test(self)
+            if tested:
+                model.set_attn_implementation(IMPLEMENTATION)
+            else:
+                self_test(self)
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -189,6 +206,63 @@ class Engine:
             return [self._prefill(plan, reading) for plan in plans]
 
     @torch.inference_mode()
+    def prefill_batch(
+        self, plans: Sequence[EncodingPlan], *, watch: bool = False
+    ) -> list[Prefilled]:
+        """Read the prompts of several requests at once: what they share is read and placed once.
+
+        Each gets the logits that `prefill` gives it alone, to rounding. Passages in the same order
+        after the same prefix lie in memory once, however many requests read them.
+
+        Args:
+            plans: of the requests; there may be none.
+            watch: as of `prefill`.
+
+        Returns:
+            One state a plan. The first request that needs a segment which is not stored counts and
+            has it as `fresh`; for the others it is a hit.
+
+        Raises:
+            UnsupportedModelError: if a position passes the model's window; nothing is read then.
+            ValueError: if a segment belongs to another model.
+        """
+        for plan in plans:
+            self._check_window(plan.last_position + 1)
+        with self._lock:
+            started = time.perf_counter()
+            shared = Shared.of(plans)
+            readings = [_Reading(shared=shared) for _ in plans]
+            prepared = [
+                self._prepare(plan, reading, watch=watch)
+                for plan, reading in zip(plans, readings, strict=True)
+            ]
+            kv_ms = (time.perf_counter() - started) * 1e3
+            rows = [
+                Row(
+                    plan.prefill,
+                    plan.prefill_start,
+                    cache,
+                    None if units is None else units.of_prefill(plan, self.model.device),
+                )
+                for plan, (cache, units) in zip(plans, prepared, strict=True)
+            ]
+            logits = run_rows(self.model, rows, PREFILL_CHUNK)
+        return [
+            Prefilled(
+                after,
+                cache,
+                plan.last_position + 1,
+                reading.use(),
+                kv_ms,
+                tuple(reading.fresh),
+                None if units is None else units.known,
+            )
+            for plan, reading, after, (cache, units) in zip(
+                plans, readings, logits, prepared, strict=True
+            )
+        ]
+
+    @torch.inference_mode()
     def read(
         self, token_ids: Sequence[int], *, like: SegmentCache | None = None, shared: int = 0
     ) -> Prefilled:
@@ -231,24 +305,70 @@ class Engine:
         return replace(state, logits=logits, position=state.position + 1)
 
     @torch.inference_mode()
-    def score(self, state: Prefilled, token_ids: Sequence[int]) -> Tensor:
-        """Return the natural log-probability of each of some tokens after a prompt: (n,), float32.
+    def advance_batch(self, states: Sequence[Prefilled], tokens: Sequence[int]) -> list[Prefilled]:
+        """Append one token to each of several requests; the old states are spent.
 
-        The state stays as it is and can be asked again; float64 for a float64 model.
+        Args:
+            states: no two of the same cache.
+            tokens: one a state.
+
+        Raises:
+            UnsupportedModelError: if a token's position passes the model's window.
+            ValueError: if there is not one token a state, or a cache comes twice.
+        """
+        caches = {id(state.cache) for state in states}
+        if not len(caches) == len(states) == len(tokens):
+            raise ValueError(
+                f"tokens must be one for each of {len(caches)} different caches, "
+                f"got {len(states)} states and {len(tokens)} tokens"
+            )
+        for state in states:
+            self._check_window(state.position + 1)
+        rows = [
+            Row((token,), state.position, state.cache)
+            for state, token in zip(states, tokens, strict=True)
+        ]
+        with self._lock:
+            logits = run_rows(self.model, rows, PREFILL_CHUNK)
+        return [
+            replace(state, logits=after, position=state.position + 1)
+            for state, after in zip(states, logits, strict=True)
+        ]
+
+    def decode_batch(
+        self, states: Sequence[Prefilled], samplings: Sequence[Sampling], stop: frozenset[int]
+    ) -> DecodeBatch:
+        """Decode several requests at once; see `DecodeBatch`."""
+        return DecodeBatch(self, states, samplings, stop)
+
+    @torch.inference_mode()
+    def following(self, state: Prefilled, token_ids: Sequence[int]) -> Tensor:
+        """Return the logits that tokens after a prompt are chosen from: (n, vocabulary).
+
+        The state stays as it is and can be asked again; float32, or float64 for a float64 model.
 
         Raises:
             UnsupportedModelError: if a position passes the model's window.
         """
-        if not token_ids:
-            return state.logits[:0]
-        self._check_window(state.position + len(token_ids) - 1)
         logits = state.logits[None]
-        if len(token_ids) > 1:
-            with self._lock:
-                cache = state.cache.fork(self._scratch)
-                later = self._run(token_ids[:-1], state.position, cache, every=True)
-            logits = torch.cat([logits, later])
-        chosen = torch.tensor(token_ids, device=logits.device)[:, None]
+        if len(token_ids) < 2:
+            return logits[: len(token_ids)]
+        self._check_window(state.position + len(token_ids) - 1)
+        with self._lock:
+            cache = state.cache.fork(self._scratch)
+            later = self._run(token_ids[:-1], state.position, cache, every=True)
+        return torch.cat([logits, later])
+
+    def score(self, state: Prefilled, token_ids: Sequence[int]) -> Tensor:
+        """Return the natural log-probability of each of some tokens after a prompt: (n,).
+
+        The state stays as it is and can be asked again; float32, or float64 for a float64 model.
+
+        Raises:
+            UnsupportedModelError: if a position passes the model's window.
+        """
+        logits = self.following(state, token_ids)
+        chosen = torch.tensor(token_ids, dtype=torch.int64, device=logits.device)[:, None]
         return logits.log_softmax(-1).gather(1, chosen)[:, 0]
 
     @torch.inference_mode()
@@ -332,7 +452,7 @@ class Engine:
     @property
     def window(self) -> int:
         """Positions that a prompt and its answer may take."""
-        return int(self.model.config.max_position_embeddings)
+        return self._rotary.window
 
     def _check_window(self, end: int) -> None:
         if end > self.window:
@@ -364,13 +484,14 @@ class Engine:
         self._check_window(plan.last_position + 1)
         device = self.model.device
         prefix = None if plan.prefix is None else self._place(plan.prefix, reading)
-        arena = self._free_arenas.pop() if self._free_arenas else Scratch()
+        lease = None
         parts: list[_Part] = []
-        if plan.context:
-            context = self._assemble(plan.context, arena, reading)
-            if plan.recomputed_tokens:
-                self._recompute(plan, context, prefix)
+        context = None
+        if plan.context and (self.copy_context or plan.recomputed_tokens or watch):
+            context, lease = self._context(plan, prefix, reading)
             parts = _split(context, [len(placed) for placed in plan.context])
+        elif plan.context:
+            parts = self._in_place(plan.context, reading)
         for target in plan.targets:
             seen = [parts[source] for source in target.sources]
             cache = SegmentCache(self._groups(seen), self._scratch, prefix)
@@ -385,7 +506,7 @@ class Engine:
             mass = torch.zeros(self.layers, heads, units.count, device=device)
         all_placed = [*plan.context, *(target.placed for target in plan.targets)]
         reads = plan.read_parts
-        if not plan.targets and parts:
+        if not plan.targets and plan.reads is None and context is not None:
             # The context lies side by side: one group is one product.
             numbers = None if units is None else units.of(plan.context, device)
             groups = self._groups([context], [numbers])
@@ -397,9 +518,9 @@ class Engine:
                     for place in reads
                 ],
             )
-        cache = SegmentCache(groups, self._scratch, prefix, weights=plan.weights, mass=mass)
-        # The copies belong to this request until nobody can read its cache any more.
-        weakref.finalize(cache, self._free_arenas.append, arena)
+        cache = SegmentCache(
+            groups, self._scratch, prefix, weights=plan.weights, mass=mass, lease=lease
+        )
         return cache, units
 
     def _run(
@@ -440,9 +561,13 @@ class Engine:
 
     def _groups(
         self, parts: Sequence[_Part], units: Sequence[Tensor | None] | None = None
-    ) -> list[list[Group]]:
+    ) -> list[list[Group | ScatteredGroup]]:
         """Return parts as groups by layer; `units` are those of each part's tokens."""
         numbers = units or [None] * len(parts)
+        if parts and not self.copy_context:
+            known = [of_part for of_part in numbers if of_part is not None]
+            pieces, of_all = Pieces(parts), torch.cat(known) if known else None
+            return [[ScatteredGroup(pieces, layer, of_all)] for layer in range(self.layers)]
         return [
             [
                 Group(keys[layer], values[layer], positions, units=of_part)
@@ -464,7 +589,7 @@ class Engine:
         if most:
             everything = torch.arange(len(ids), device=device)
             self._blend(ids, everything, blend, compare=repair.by)
-            others = everything[len(plan.context[0]) :]
+            others = everything[exact_rows(plan.context) :]
             others = others[~torch.isin(others, begin)]
             differing = most_different(blend.deviations, others, most)
             chosen = torch.cat([begin, differing]).sort().values
@@ -480,21 +605,49 @@ class Engine:
             with suppress(Compared):
                 self._forward(ids[these.cpu()].tolist(), blend.positions[these], blend)
 
-    def _assemble(self, context: Sequence[PlacedRows], arena: Scratch, reading: _Reading) -> _Part:
-        """Copy all context rows side by side."""
-        placed = [self._place(item, reading) for item in context]
+    def _context(
+        self, plan: EncodingPlan, prefix: tuple[Tensor, Tensor] | None, reading: _Reading
+    ) -> tuple[_Part, Lease]:
+        """Copy all context rows side by side and repair them, once a batch."""
+        placed = [self._place(item, reading) for item in plan.context]
+        made: dict[Any, tuple[_Part, Lease]] = reading.shared.contexts
+        key = plan.prefix, plan.context, plan.recompute
+        if key in made:
+            return made[key]
+        arena = self._free_arenas.pop() if self._free_arenas else Scratch()
+        lease = Lease()
+        # The copies belong to their readers until nobody can read them any more.
+        weakref.finalize(lease, _give_back, self._free_arenas, arena)
+        context = self._assemble(plan.context, placed, arena)
+        if plan.recomputed_tokens:
+            self._recompute(plan, context, prefix)
+        made[key] = context, lease
+        return context, lease
+
+    def _assemble(
+        self,
+        context: Sequence[PlacedRows],
+        placed: Sequence[tuple[Tensor, Tensor]],
+        arena: Scratch,
+    ) -> _Part:
         first = placed[0][0]
         shape = (*first.shape[:2], sum(len(item) for item in context), first.shape[3])
         keys = arena.take("keys", shape, first, first.dtype)
         values = arena.take("values", shape, first, first.dtype)
         torch.cat([k for k, _ in placed], 2, out=keys)
         torch.cat([v for _, v in placed], 2, out=values)
-        positions = [position for item in context for position in item.positions]
-        return keys, values, torch.tensor(positions, device=keys.device)
+        return keys, values, _positions(context).to(keys.device)
+
+    def _in_place(self, context: Sequence[PlacedRows], reading: _Reading) -> list[_Part]:
+        """Return all context rows where they lie."""
+        placed = [self._place(item, reading) for item in context]
+        positions = _positions(context).to(self.model.device)
+        stand = torch.split(positions, [len(item) for item in context])
+        return [(*both, where) for both, where in zip(placed, stand, strict=True)]
 
     def _place(self, item: PlacedRows, reading: _Reading) -> tuple[Tensor, Tensor]:
         """Rotate rows to their positions: keys and values, (layers, kv_heads, tokens, head_dim)."""
-        found = self.placed.get(item)
+        found = self.placed.get(item) or reading.shared.placed.get(item)
         if found is not None:
             reading.hit(item.segment, "hit (placed)", sum(part.nbytes for part in found))
             return found
@@ -508,6 +661,8 @@ class Engine:
         keys = self._rotary.rotate(stored_keys, positions).contiguous()
         values = stored_values.transpose(1, 2).contiguous()
         self.placed.put(item, (keys, values))
+        if item in reading.shared.rows:
+            reading.shared.placed[item] = keys, values
         return keys, values
 
     def _load(self, segment: Segment, reading: _Reading) -> SegmentKV:
@@ -520,6 +675,17 @@ class Engine:
         for made, kv in reading.fresh:
             if made == segment:
                 return kv
+        known = reading.shared.loaded.get(segment)
+        if known is not None:
+            reading.hit(segment, "hit (batch)", known.nbytes)
+            return known
+        kv = self._found(segment, reading)
+        if segment in reading.shared.segments:
+            reading.shared.loaded[segment] = kv
+        return kv
+
+    def _found(self, segment: Segment, reading: _Reading) -> SegmentKV:
+        """Look a segment up; a miss is encoded."""
         reason = "no store"
         if self.cache is not None:
             found = self.cache.get(segment)
@@ -548,6 +714,23 @@ class Engine:
                 chunks.append(torch.stack(captured))
                 captured.clear()
         return SegmentKV(torch.cat(chunks, 1), cache.own_values().contiguous())
+
+
+def _give_back(free: list[Scratch], arena: Scratch) -> None:
+    if len(free) < FREE_ARENAS:
+        free.append(arena)
+
+
+def _positions(context: Sequence[PlacedRows]) -> Tensor:
+    """Return the positions of all rows, one item after another: int64 (tokens,)."""
+    return torch.cat(
+        [
+            torch.tensor(item.positions)
+            if item.gaps
+            else torch.arange(item.start, item.start + len(item))
+            for item in context
+        ]
+    )
 
 
 def _split(context: _Part, lengths: Sequence[int]) -> list[_Part]:

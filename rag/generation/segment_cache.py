@@ -14,6 +14,8 @@ from rag.generation.plan import ContextWeights
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rag.generation.scattered import ScatteredGroup
+
 
 class SegmentLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is not typed here
     """One layer: fixed groups of stored keys, and a tail that this request appends to.
@@ -30,7 +32,7 @@ class SegmentLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is no
 
     def __init__(
         self,
-        groups: Sequence[Group],
+        groups: Sequence[Group | ScatteredGroup],
         scratch: Scratch,
         prefix: tuple[Tensor, Tensor] | None,
         tail: Tail,
@@ -38,12 +40,12 @@ class SegmentLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is no
     ) -> None:
         super().__init__()
         self.groups = tuple(groups)
-        self.length = 0
         self._scratch = scratch
         self._tail = tail
         self._mass = mass
         self._prefix = prefix
         self._prefix_tokens = 0 if prefix is None else prefix[0].shape[1]
+        self.length = self._prefix_tokens
         self._keys: Tensor | None = None
         self._values: Tensor | None = None
 
@@ -57,7 +59,6 @@ class SegmentLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is no
         if self._prefix is not None:
             self._keys[:, :prefix] = self._prefix[0]
             self._values[:, :prefix] = self._prefix[1]
-            self.length = prefix
             # The copy is all that is needed; the original may be a view into another request.
             self._prefix = None
         self.is_initialized = True
@@ -111,9 +112,11 @@ class SegmentLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is no
         Args:
             tokens: at most `length`; those of the prefix count.
         """
+        assert tokens <= self.length
+        if self._prefix is not None:
+            return self._prefix[0][:, :tokens], self._prefix[1][:, :tokens]
         assert self._keys is not None
         assert self._values is not None
-        assert tokens <= self.length
         return self._keys[:, :tokens], self._values[:, :tokens]
 
     @property
@@ -127,7 +130,7 @@ class SegmentLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is no
 
     def get_seq_length(self) -> int:
         """Tokens visible in all: bookkeeping, not a position."""
-        return sum(group.keys.shape[1] for group in self.groups) + self.length
+        return sum(len(group.positions) for group in self.groups) + self.length
 
     def get_max_length(self) -> int:
         """No limit of its own."""
@@ -161,6 +164,12 @@ class Tail:
             self.units = torch.cat([self.units, units])
 
 
+class Lease:
+    """Held by all caches that read the same buffers: once it is gone, they can be used again."""
+
+    __slots__ = ("__weakref__",)
+
+
 class SegmentCache(Cache):  # type: ignore[misc]  # transformers is not typed here
     """The cache of one request: for each layer the stored groups and the request's own tail.
 
@@ -175,7 +184,7 @@ class SegmentCache(Cache):  # type: ignore[misc]  # transformers is not typed he
 
     def __init__(
         self,
-        groups: Sequence[Sequence[Group]],
+        groups: Sequence[Sequence[Group | ScatteredGroup]],
         scratch: Scratch,
         prefix: tuple[Sequence[Tensor] | Tensor, Sequence[Tensor] | Tensor] | None = None,
         *,
@@ -183,6 +192,7 @@ class SegmentCache(Cache):  # type: ignore[misc]  # transformers is not typed he
         positions: Tensor | None = None,
         mass: Tensor | None = None,
         units: Tensor | None = None,
+        lease: Lease | None = None,
     ) -> None:
         """Hold stored keys for one request.
 
@@ -195,6 +205,7 @@ class SegmentCache(Cache):  # type: ignore[misc]  # transformers is not typed he
             mass: room for the attention mass, (layers, heads, units), if it is asked for.
             units: of the prefix's tokens, int64 (tokens,), if mass is asked for; None means that
                 they belong to none.
+            lease: of the buffers that the groups lie in, if they are used again.
         """
         tokens = 0 if prefix is None else prefix[0][0].shape[1]
         if positions is None:
@@ -203,6 +214,7 @@ class SegmentCache(Cache):  # type: ignore[misc]  # transformers is not typed he
             units = torch.full((tokens,), mass.shape[-1] - 1, device=mass.device)
         self.tail = Tail(positions, weights, units)
         self.mass = mass
+        self._lease = lease
         layers = []
         for number, of_layer in enumerate(groups):
             start = None if prefix is None else (prefix[0][number], prefix[1][number])
@@ -249,6 +261,7 @@ class SegmentCache(Cache):  # type: ignore[misc]  # transformers is not typed he
             positions=self.tail.positions[:tokens],
             mass=None if self.mass is None else self.mass.clone(),
             units=None if units is None else units[:tokens],
+            lease=self._lease,
         )
 
     @property
