@@ -2,49 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, get_args
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from rag.generation.citations import SupportMatcher
 from rag.generation.decoding import Sampling, TextStream
 from rag.generation.finish import Telling, abstention, attributed, token_use
+from rag.generation.graph_edges import GraphEdges
 from rag.generation.plan import (
     ContextWeights,
     EncodingPlan,
     PlacedRows,
-    Sources,
+    Positions,
+    Recompute,
     block_plan,
     graph_plan,
     parallel_plan,
+    repeated,
     sequential_plan,
 )
 from rag.generation.prompt import PromptEncoder, rows_of_sentences
-from rag.generation.source_structure import source_rows
-from rag.records import Answer, Passage, Query
+from rag.records import Answer, Passage, Query, Segment
 
 if TYPE_CHECKING:
     from rag.generation.engine import Engine, Prefilled
 
-Edges = Literal["into_top_k", "from_top_m", "chain", "corpus"]
-Mode = Literal["sequential", "parallel", "ape", "block", "graph"]
+Mode = Literal["sequential", "prefix", "parallel", "ape", "block", "graph"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+_CACHED: Final[tuple[Mode, ...]] = ("parallel", "ape", "block", "graph")
+"""The other two compute all passages, exactly: there is no cached row that a repair could mend."""
+_USED: Final[Mapping[str, tuple[Mode, ...]]] = {
+    "weights": ("ape",),
+    "graph": ("graph",),
+    "positions": ("parallel", "ape", "graph"),
+    "repack": ("parallel", "ape"),
+    "see_prefix": _CACHED,
+    "recompute": _CACHED,
+}
+"""Modes in which an option says something; those that are not here say something in all."""
 
 
 @dataclass(frozen=True)
 class GenerateCached:
     """Answers a question from passages; satisfies `rag.protocols.LanguageModel`.
 
-    All modes but `sequential` read each passage's cached rows; rows of sentences that were pruned
+    All modes but the first two read each passage's cached rows; rows of sentences that were pruned
     are left out and the rest re-packed:
 
+    - `sequential` prefills the same kept sentences as one prompt, best passage last: the exact
+      baseline; `prefix` is the same, with the shared prefix read from the cache;
     - `ape`: all passages side by side at shared positions, weighed by T, S and b
       (arXiv:2502.05431); `parallel` is the same with neutral weights;
     - `block`: one after another, best passage last, each blind to the others (arXiv:2409.15355);
-    - `graph`: passages are computed anew over others, as `edges` say, and the question comes after
-      them (Graph-KV, arXiv:2506.07334);
-    - `sequential` prefills the same kept sentences as one prompt, best passage last: the exact
-      baseline.
+    - `graph`: passages are computed anew over others, as its edges say, and the question comes
+      after them (Graph-KV, arXiv:2506.07334).
 
     Attributes:
         engine: runs the model.
@@ -54,15 +66,18 @@ class GenerateCached:
             (0.9, 0.9, 0) takes weight from the passages, and half of the answers with it.
         sampling: how tokens are chosen.
         support: attributes citations.
-        edges: of mode `graph`, from sources to targets: `into_top_k`, the best k are targets of all
-            others; `from_top_m`, all others are targets of the best k; `chain`, each is a target of
-            the next worse one; `corpus`, the edges of the corpus graph that retrieval returned, the
-            better passage the target.
-        k: how many the best ones are, at least 1.
+        graph: the edges of mode `graph`.
+        positions: of modes `ape`, `parallel` and `graph`: `shared`, or `serial` as in one prompt.
+        repack: whether rows that are read stand densely, or keep the places of those left out
+            (modes `ape` and `parallel`).
+        see_prefix: whether passages are encoded with the prefix before them, which keeps attention
+            off their first tokens; without, their KV fits any prefix.
+        recompute: cached rows that are computed anew.
+        repeat_passages: whether all passages are read once more, computed, before the question.
 
     Raises:
-        ValueError: for an unknown mode or edges, k below 1, or an engine and a prompt of different
-            models.
+        ValueError: for an unknown mode, an option that is set and that the mode has no use for, or
+            an engine and a prompt of different models.
     """
 
     engine: Engine
@@ -71,18 +86,26 @@ class GenerateCached:
     weights: ContextWeights = ContextWeights(0.8, 1.0)
     sampling: Sampling = Sampling()
     support: SupportMatcher = field(default_factory=SupportMatcher)
-    edges: Edges = "into_top_k"
-    k: int = 1
+    graph: GraphEdges = GraphEdges()
+    positions: Positions = "shared"
+    repack: bool = True
+    see_prefix: bool = True
+    recompute: Recompute = Recompute()
+    repeat_passages: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}")
-        if self.edges not in get_args(Edges):
+        if self.positions not in get_args(Positions):
             raise ValueError(
-                f"edges must be one of {', '.join(get_args(Edges))}, got {self.edges!r}"
+                f"positions must be one of {', '.join(get_args(Positions))}, got {self.positions!r}"
             )
-        if self.k < 1:
-            raise ValueError(f"k must be at least 1, got {self.k}")
+        for name in _useless(self.mode):
+            if getattr(self, name) != _DEFAULTS[name]:
+                raise ValueError(
+                    f"mode {self.mode!r} has no use for {name}, which works in "
+                    f"{', '.join(map(repr, _USED[name]))}, got {getattr(self, name)!r}"
+                )
         if self.engine.identity != self.prompt.identity:
             raise ValueError("engine and prompt must belong to the same model")
 
@@ -121,39 +144,65 @@ class GenerateCached:
         """Return the encoding plan for passages of which at least one sentence is kept."""
         prefix = self.prompt.prefix()
         question = self.prompt.question(query)
+        # Best passage last, next to the question.
         segments = []
-        for passage in passages:
+        for passage in reversed(passages):
             segment = self.prompt.passage(passage, prefix)
+            if not self.see_prefix:
+                segment = replace(segment, parents=())
             segments.append((segment, rows_of_sentences(segment, passage.kept_rows)))
+        read = tuple(segments)
+        plan = self._layout(prefix, read, question, passages)
+        plan = replace(plan, mode=self.mode, recompute=self.recompute)
+        return repeated(plan, read, len(question)) if self.repeat_passages else plan
+
+    def _layout(
+        self,
+        prefix: Segment,
+        read: tuple[tuple[Segment, tuple[int, ...] | None], ...],
+        question: tuple[int, ...],
+        passages: Sequence[Passage],
+    ) -> EncodingPlan:
         if self.mode in ("ape", "parallel"):
             weights = self.weights if self.mode == "ape" else ContextWeights()
-            return parallel_plan(prefix, tuple(segments), question, weights, mode=self.mode)
+            return parallel_plan(
+                prefix, read, question, weights, positions=self.positions, gaps=not self.repack
+            )
         if self.mode == "block":
-            return block_plan(prefix, tuple(reversed(segments)), question)
+            return block_plan(prefix, read, question)
         if self.mode == "graph":
-            return graph_plan(prefix, tuple(segments), self.sources(passages), question)
-        read = [PlacedRows(segment, 0, rows).token_ids for segment, rows in reversed(segments)]
-        parts = (prefix.token_ids, *read, question)
-        return sequential_plan(tuple(token for part in parts for token in part))
-
-    def sources(self, passages: Sequence[Passage]) -> Sources:
-        """Return the rows of the passages that each one is computed anew over, in mode `graph`."""
-        rows = tuple(range(len(passages)))
-        if self.edges == "corpus":
-            return source_rows(passages)
-        if self.edges == "chain":
-            return tuple(rows[row + 1 : row + 2] for row in rows)
-        best, others = rows[: self.k], rows[self.k :]
-        targets, sources = (best, others) if self.edges == "into_top_k" else (others, best)
-        return tuple(sources if row in targets else () for row in rows)
+            last = len(passages) - 1
+            sources = self.graph.sources(passages)
+            return graph_plan(
+                prefix,
+                read,
+                tuple(tuple(last - row for row in reversed(rows)) for rows in reversed(sources)),
+                question,
+                rounds=self.graph.turns,
+                positions=self.positions,
+                keep_round0=self.graph.keep_round0,
+                self_edge=self.graph.self_edge,
+            )
+        told, at = [], len(prefix)
+        for segment, rows in read:
+            told.append((at, PlacedRows(segment, at, rows)))
+            at += len(told[-1][1])
+        ids = tuple(token for _, placed in told for token in placed.token_ids)
+        if self.mode == "sequential":
+            return sequential_plan((*prefix.token_ids, *ids, *question), tuple(told))
+        after = tuple((at - len(prefix), placed) for at, placed in told)
+        start = len(prefix)
+        return EncodingPlan(
+            "prefix", PlacedRows(prefix, 0), (), (*ids, *question), start, told=after
+        )
 
     def prompt_text(self, plan: EncodingPlan) -> str:
         """Return the exact text that the model reads, cached parts in the plan's order."""
         return self.prompt.plan_text(plan)
 
     def with_mode(self, mode: Mode) -> GenerateCached:
-        """Return the same generator in another mode."""
-        return replace(self, mode=mode)
+        """Return the same generator in another mode; options that it has no use for are default."""
+        return replace(self, mode=mode, **{name: _DEFAULTS[name] for name in _useless(mode)})
 
     def _finished(
         self,
@@ -175,3 +224,13 @@ class GenerateCached:
             finish=telling.finish(self.engine.room(state.position, self.sampling.max_tokens)),
         )
         return attributed(answer, query, self.support)
+
+
+_DEFAULTS: Final[Mapping[str, Any]] = {
+    option.name: option.default for option in fields(GenerateCached) if option.name in _USED
+}
+
+
+def _useless(mode: Mode) -> list[str]:
+    """Return the options that a mode has no use for."""
+    return [name for name, modes in _USED.items() if mode in MODES and mode not in modes]

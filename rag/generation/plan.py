@@ -104,14 +104,14 @@ class Target:
 class Recompute:
     """Which cached rows are computed anew, seeing the passages that stand before theirs.
 
-    They are read in place of the cached ones. The first passage of a plan is left as it is: nothing
-    stands before it.
+    They are read in place of the cached ones. Rows that are exact are left as they are, and asked
+    for in vain: see `exact_rows`.
 
     Attributes:
         first: rows at the beginning of each passage (LegoLink; EPIC, arXiv:2410.15332).
-        share: part of all rows, in [0, 1]: those whose key or value in the second layer differs
-            most from what is cached (CacheBlend, arXiv:2405.16444). To find them all rows run
-            through the first layer.
+        share: part of all rows, in [0, 1], rounded up: those whose key or value in the second layer
+            differs most from what is cached (CacheBlend, arXiv:2405.16444), beside the first ones.
+            To find them all rows run through the first layer.
         by: what is compared.
 
     Raises:
@@ -133,18 +133,31 @@ class Recompute:
     def beginnings(self, context: tuple[PlacedRows, ...]) -> tuple[int, ...]:
         """Return the columns, counted through all of the context, that `first` asks for."""
         columns: list[int] = []
-        at = 0
-        for place, placed in enumerate(context):
-            if place:
-                columns += range(at, at + min(self.first, len(placed)))
+        at, exact = 0, exact_rows(context)
+        for placed in context:
+            columns += range(max(at, exact), at + min(self.first, len(placed)))
             at += len(placed)
         return tuple(columns)
 
     def count(self, context: tuple[PlacedRows, ...]) -> int:
         """Return how many rows are computed anew: the beginnings, and those that differ most."""
-        later = sum(len(placed) for placed in context[1:])
-        most = min(math.ceil(self.share * (later + len(context[0]))), later) if context else 0
-        return min(len(self.beginnings(context)) + most, later)
+        rows = sum(len(placed) for placed in context)
+        # 0.07 of 100 is 7.000000000000001 in binary, which is no 8th row.
+        most = math.ceil(round(self.share * rows, 9))
+        return min(len(self.beginnings(context)) + most, rows - exact_rows(context))
+
+
+def exact_rows(context: tuple[PlacedRows, ...]) -> int:
+    """Return how many rows, from the first, are cached as a full prefill would compute them.
+
+    Those are rows of the first passage up to the first one that is left out, if it stands where it
+    was encoded, which takes the prefix as its parent.
+    """
+    if not context or context[0].start != context[0].segment.start:
+        return 0
+    if context[0].rows is None:
+        return len(context[0])
+    return sum(place == row for place, row in enumerate(context[0].rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +171,8 @@ class EncodingPlan:
             row sees, and nothing else.
         prefill: tokens to run through the model: the question, or a whole sequential prompt.
         prefill_start: position of the first of them.
-        weights: how attention to passages is weighed; neutral by default.
+        weights: how the prefill's attention to passages is weighed; neutral by default. What is
+            computed before it attends neutrally.
         targets: passages that are computed anew over others, in order (Graph-KV).
         reads: places of the parts, context and then targets, that the question sees; None means
             all of them.
@@ -328,12 +342,12 @@ def graph_plan(
         rounds: None computes every target once, after its sources, which takes a graph without a
             cycle. A number computes all targets so many times, each time over what its sources
             were in the round before; as many rounds as the longest path has edges come to the same
-            as None.
-        positions: `serial` gives every part a place of its own, cached passages first, in the order
-            given.
+            as None, unless there are self-edges.
+        positions: `serial` gives every part a place of its own: cached passages first, then targets
+            by round, or by the length of the path to them; in the order given among equals.
         keep_round0: whether the question also sees a target as it is cached.
         self_edge: whether a target sees itself as it is cached, or was in the round before.
-        weights: T, S and b of the attention to passages, cached or computed anew.
+        weights: T, S and b of the question's attention to passages, cached or computed anew.
 
     Raises:
         ValueError: if a passage was encoded after something else than this prefix, `sources` is not
@@ -439,7 +453,7 @@ def _merged(plan: EncodingPlan) -> EncodingPlan:
     )
 
 
-def repeated(plan: EncodingPlan, passages: Passages) -> EncodingPlan:
+def repeated(plan: EncodingPlan, passages: Passages, question: int) -> EncodingPlan:
     """Return a plan that reads some passages once more, right before the question.
 
     They are computed and see everything: the model reads twice, the second time knowing what else
@@ -449,15 +463,23 @@ def repeated(plan: EncodingPlan, passages: Passages) -> EncodingPlan:
     Args:
         plan: reads them a first time.
         passages: in the order to read them.
+        question: tokens at the end of the plan's prefill that come after them.
+
+    Raises:
+        ValueError: if the prefill has fewer tokens than that.
     """
+    at = len(plan.prefill) - question
+    if not 0 <= at <= len(plan.prefill):
+        raise ValueError(f"question must be in [0, {len(plan.prefill)}], got {question}")
+    before, after = plan.prefill[:at], plan.prefill[at:]
     ids: list[int] = []
-    told: list[tuple[int, PlacedRows]] = []
+    told = list(plan.told)
     for segment, rows in passages:
-        placed = PlacedRows(segment, plan.prefill_start + len(ids), rows)
-        told.append((len(ids), placed))
+        place = at + len(ids)
+        placed = PlacedRows(segment, plan.prefill_start + place, rows)
+        told.append((place, placed))
         ids += placed.token_ids
-    moved = [(at + len(ids), placed) for at, placed in plan.told]
-    return replace(plan, prefill=(*ids, *plan.prefill), told=(*told, *moved))
+    return replace(plan, prefill=(*before, *ids, *after), told=tuple(told))
 
 
 def _check_sources(sources: Sources, count: int) -> None:
@@ -469,17 +491,24 @@ def _check_sources(sources: Sources, count: int) -> None:
 
 
 def _in_order(sources: Sources) -> list[int]:
-    """Return rows so that each comes after its sources.
+    """Return rows so that each comes after its sources: by the longest path to it, then ascending.
 
     Raises:
         ValueError: for a cycle.
     """
+    sorter = TopologicalSorter(dict(enumerate(sources)))
     try:
-        return list(TopologicalSorter(dict(enumerate(sources))).static_order())
+        sorter.prepare()
     except CycleError as error:
         raise ValueError(
             f"sources must have no cycle unless rounds are given, got {error.args[1]}"
         ) from None
+    rows: list[int] = []
+    while sorter.is_active():
+        ready = sorted(sorter.get_ready())
+        sorter.done(*ready)
+        rows += ready
+    return rows
 
 
 def _check_parents(prefix: Segment, passages: Passages) -> None:

@@ -11,13 +11,20 @@ from rag.errors import UnsupportedModelError
 from rag.generation.cached import MODES, GenerateCached
 from rag.generation.decoding import Sampling
 from rag.generation.engine import Engine
-from rag.generation.plan import ContextWeights
-from rag.generation.prompt import PromptEncoder, PromptTemplate
+from rag.generation.graph_edges import GraphEdges
+from rag.generation.plan import (
+    ContextWeights,
+    PlacedRows,
+    Recompute,
+    graph_plan,
+    parallel_plan,
+    repeated,
+)
+from rag.generation.prompt import PromptEncoder, PromptTemplate, rows_of_sentences
 from rag.protocols import Lookup
 from rag.records import (
     Answer,
     CacheUse,
-    Edge,
     ModelIdentity,
     Passage,
     Query,
@@ -156,13 +163,12 @@ def test_two_passages_or_other_weights_are_no_sequential_prefill(generator):
     assert (greedy(sharp, one)[0] - greedy(sequential, one)[0]).abs().max() > 1e-3
 
 
-def test_the_prompt_is_prefix_passages_question_and_sequential_puts_the_best_last(generator):
-    made = generator()
-    texts = [f"# {p.title}: {p.text}\n\n" for p in PASSAGES]
+@pytest.mark.parametrize("mode", MODES)
+def test_the_prompt_is_prefix_passages_best_last_and_question(generator, mode):
+    texts = [f"# {p.title}: {p.text}\n\n" for p in reversed(PASSAGES)]
     question = "Q: What is lazy?\nA:"
-    assert made(QUERY, PASSAGES).prompt == "".join(["Answer.\n\n", *texts, question])
-    sequential = made.with_mode("sequential")(QUERY, PASSAGES)
-    assert sequential.prompt == "".join(["Answer.\n\n", *reversed(texts), question])
+    answer = generator(mode=mode)(QUERY, PASSAGES)
+    assert answer.prompt == "".join(["Answer.\n\n", *texts, question])
 
 
 def test_the_template_renders_the_text_of_a_sequential_prompt(generator):
@@ -189,7 +195,7 @@ def test_graph_prefills_the_best_passage_over_the_others(generator):
     made(QUERY, PASSAGES)
     answer = made(QUERY, PASSAGES)
     question = "Q: What is lazy?\nA:"
-    assert answer.prompt == "".join(["Answer.\n\n", *texts[1:], texts[0], question])
+    assert answer.prompt == "".join(["Answer.\n\n", *texts[:0:-1], texts[0], question])
     target = made.prompt.passage(PASSAGES[0], made.prompt.prefix())
     assert answer.tokens.prefilled == len(target) + len(made.prompt.question(QUERY))
     assert answer.mode == "graph"
@@ -347,7 +353,7 @@ def test_no_more_than_max_tokens_are_generated(saying):
 def test_an_answer_that_the_window_cuts_short_says_so(generator):
     made = generator(sampling=Monotone(max_tokens=10_000))
     end = made.plan(QUERY, PASSAGES).last_position + 1
-    made.engine.model.config.max_position_embeddings = end + 3
+    made.engine._rotary.window = end + 3
     answer = made(QUERY, PASSAGES)
     assert answer.tokens.generated == 4
     assert answer.finish == "length"
@@ -385,7 +391,7 @@ def test_a_prompt_past_the_window_is_refused(generator):
 
 
 def test_an_unknown_mode_is_refused(generator):
-    known = "sequential, parallel, ape, block, graph"
+    known = "sequential, prefix, parallel, ape, block, graph"
     with pytest.raises(ValueError, match=f"mode must be one of {known}, got 'apt'"):
         generator(mode="apt")
     with pytest.raises(ValueError, match="got 'full'"):
@@ -399,36 +405,190 @@ def test_a_prompt_of_another_model_is_refused(generator):
         replace(made, prompt=foreign)
 
 
-@pytest.mark.parametrize(
-    ("edges", "k", "expected"),
-    [
-        ("into_top_k", 1, ((1, 2, 3), (), (), ())),
-        ("into_top_k", 3, ((3,), (3,), (3,), ())),
-        ("into_top_k", 9, ((), (), (), ())),
-        ("from_top_m", 1, ((), (0,), (0,), (0,))),
-        ("from_top_m", 2, ((), (), (0, 1), (0, 1))),
-        ("chain", 1, ((1,), (2,), (3,), ())),
-        ("corpus", 1, ((2,), (), (), ())),
-    ],
-)
-def test_edges_say_which_passage_is_computed_over_which(generator, edges, k, expected):
-    made = replace(generator(mode="graph"), edges=edges, k=k)
-    passages = [passage_of(f"p{n}", "One. ") for n in range(4)]
-    passages[2] = replace(passages[2], edges=(Edge("p2", "p0", "mention", 1.0),))
-    assert made.sources(passages) == expected
-
-
-@pytest.mark.parametrize("edges", ["into_top_k", "from_top_m", "chain", "corpus"])
+@pytest.mark.parametrize("edges", ["none", "into_top_k", "from_top_m", "full", "chain", "corpus"])
 def test_every_kind_of_edges_answers_and_counts_its_tokens(generator, edges):
-    made = replace(generator(mode="graph", sampling=Sampling(max_tokens=3)), edges=edges, k=2)
+    made = generator(mode="graph", sampling=Sampling(max_tokens=3), graph=GraphEdges(edges, 2))
     answer = made(QUERY, PASSAGES)
     plan = made.plan(QUERY, PASSAGES)
     assert answer.tokens.prompt == plan.cached_tokens + plan.computed_tokens
-    assert answer.prompt.count("# ") == len(PASSAGES)
+    assert answer.prompt.count("# ") == len(PASSAGES) * (2 if edges == "full" else 1)
 
 
-def test_edges_that_do_not_exist_are_refused(generator):
-    with pytest.raises(ValueError, match=r"edges must be one of into_top_k, .*, got 'best'"):
-        replace(generator(), edges="best")
-    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
-        replace(generator(), k=0)
+def read_of(made, passages=PASSAGES, *, alone=False):
+    """What a plan is made of, best passage last: the prefix, segments with rows, the question."""
+    prefix = made.prompt.prefix()
+    pairs = []
+    for passage in reversed(passages):
+        segment = made.prompt.passage(passage, prefix)
+        rows = rows_of_sentences(segment, passage.kept_rows)
+        pairs.append((replace(segment, parents=()) if alone else segment, rows))
+    return prefix, tuple(pairs), made.prompt.question(QUERY)
+
+
+PRUNED = [
+    passage_of("yield", *pieces_of("yield"), kept={0, 2}),
+    passage_of("assert", *pieces_of("assert")),
+    passage_of("program", *pieces_of("program"), kept={1}),
+]
+
+
+@pytest.mark.parametrize("mode", ["ape", "parallel"])
+@pytest.mark.parametrize("positions", ["shared", "serial"])
+@pytest.mark.parametrize("repack", [True, False])
+def test_positions_and_gaps_reach_the_plan(generator, mode, positions, repack):
+    made = generator(mode=mode, positions=positions, repack=repack)
+    weights = made.weights if mode == "ape" else NEUTRAL
+    want = parallel_plan(
+        *read_of(made, PRUNED), weights, mode=mode, positions=positions, gaps=not repack
+    )
+    assert made.plan(QUERY, PRUNED) == want
+
+
+@pytest.mark.parametrize(
+    ("edges", "sources"),
+    [
+        # Rows count from the worst passage, which is read first.
+        (GraphEdges("into_top_k", 2), ((), (0,), (0,))),
+        (GraphEdges("from_top_m"), ((2,), (2,), ())),
+        (GraphEdges("chain"), ((), (0,), (0, 1))),
+        (GraphEdges("full"), ((1, 2), (0, 2), (0, 1))),
+        (GraphEdges("explicit", pairs=((3, 1), (2, 3))), ((1,), (), (0,))),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"rounds": 2, "keep_round0": True}, {"self_edge": True, "positions": "serial"}],
+    ids=str,
+)
+def test_edges_and_their_options_reach_the_plan(generator, edges, sources, options):
+    graph = replace(edges, **{k: v for k, v in options.items() if k != "positions"})
+    positions = options.get("positions", "shared")
+    made = generator(mode="graph", graph=graph, positions=positions)
+    prefix, pairs, question = read_of(made, PRUNED)
+    want = graph_plan(
+        prefix,
+        pairs,
+        sources,
+        question,
+        rounds=graph.turns,
+        positions=positions,
+        keep_round0=graph.keep_round0,
+        self_edge=graph.self_edge,
+    )
+    assert made.plan(QUERY, PRUNED) == want
+
+
+@pytest.mark.parametrize("mode", MODES[2:])
+def test_passages_encoded_alone_and_repairs_reach_the_plan(generator, mode):
+    repair = Recompute(2, 0.1, "key")
+    made = generator(mode=mode, see_prefix=False, recompute=repair)
+    plan = made.plan(QUERY, PRUNED)
+    assert plan.recompute == repair
+    parts = [*plan.context, *(target.placed for target in plan.targets)]
+    parts += [placed for _, placed in plan.told]
+    assert {placed.segment for placed in parts} == {
+        s for s, _ in read_of(made, PRUNED, alone=True)[1]
+    }
+    assert plan.prefix == PlacedRows(made.prompt.prefix(), 0)
+    seeing = replace(made, see_prefix=True).plan(QUERY, PRUNED)
+    assert all(placed.segment.parents for placed in seeing.context)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_repeated_passages_are_told_twice_and_computed_before_the_question(generator, mode):
+    made = generator(mode=mode, repeat_passages=True)
+    plain = replace(made, repeat_passages=False).plan(QUERY, PRUNED)
+    _, pairs, question = read_of(made, PRUNED)
+    assert made.plan(QUERY, PRUNED) == repeated(plain, pairs, len(question))
+    answer = made(QUERY, PRUNED)
+    assert answer.prompt.count("# yield:") == 2
+    assert answer.prompt.endswith(
+        "# yield: The yield checks. No yield returns.\n\n" + "Q: What is lazy?\nA:"
+    )
+    plan = made.plan(QUERY, PRUNED)
+    assert answer.tokens.prompt == plan.cached_tokens + plan.computed_tokens
+
+
+def test_what_a_computing_mode_is_told_is_where_it_stands(generator):
+    for mode in ("sequential", "prefix"):
+        made = generator(mode=mode)
+        plan = made.plan(QUERY, PRUNED)
+        assert [placed.segment.name for _, placed in plan.told] == ["program", "assert", "yield"]
+        for at, placed in plan.told:
+            assert plan.prefill[at : at + len(placed)] == placed.token_ids
+            assert placed.start == plan.prefill_start + at
+
+
+@pytest.mark.parametrize("mode", ["block", "graph"])
+def test_all_rows_computed_anew_answer_as_sequential_does(generator, mode):
+    options = {"graph": GraphEdges("none"), "positions": "serial"} if mode == "graph" else {}
+    for see_prefix in (True, False):
+        made = generator(
+            mode=mode, recompute=Recompute(share=1.0), see_prefix=see_prefix, **options
+        )
+        logits, ids = greedy(made, PRUNED)
+        theirs, their_ids = greedy(made.with_mode("sequential"), PRUNED)
+        assert (logits - theirs).abs().max() < 1e-5
+        assert ids == their_ids
+
+
+OPTIONS = {
+    "weights": (ContextWeights(0.5, 0.5), {"ape"}),
+    "graph": (GraphEdges("chain"), {"graph"}),
+    "positions": ("serial", {"ape", "parallel", "graph"}),
+    "repack": (False, {"ape", "parallel"}),
+    "see_prefix": (False, set(MODES) - {"sequential", "prefix"}),
+    "recompute": (Recompute(3), set(MODES) - {"sequential", "prefix"}),
+    "repeat_passages": (True, set(MODES)),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_option_works_or_is_refused_and_never_ignored(generator, option, mode):
+    value, modes = OPTIONS[option]
+    usual = generator(mode=mode)
+    if mode in modes:
+        assert replace(usual, **{option: value}).plan(QUERY, PRUNED) != usual.plan(QUERY, PRUNED)
+        return
+    with pytest.raises(ValueError, match=f"mode '{mode}' has no use for {option}, which works in "):
+        replace(usual, **{option: value})
+
+
+def test_a_refused_option_is_told_where_it_works(generator):
+    message = (
+        "mode 'block' has no use for positions, which works in 'parallel', 'ape', 'graph', "
+        "got 'serial'"
+    )
+    with pytest.raises(ValueError, match=message):
+        generator(mode="block", positions="serial")
+    with pytest.raises(ValueError, match="positions must be one of shared, serial, got 'apart'"):
+        generator(positions="apart")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_another_mode_drops_what_it_has_no_use_for_and_keeps_the_rest(generator, mode):
+    rich = {
+        "ape": {"weights": ContextWeights(0.5), "repack": False, "positions": "serial"},
+        "graph": {"graph": GraphEdges("chain"), "see_prefix": False, "recompute": Recompute(1)},
+    }
+    for start, options in rich.items():
+        made = generator(mode=start, repeat_passages=True, **options)
+        other = made.with_mode(mode)
+        usual = generator(mode=mode)
+        for name in OPTIONS:
+            kept = mode in OPTIONS[name][1]
+            assert getattr(other, name) == getattr(made if kept else usual, name)
+        assert other.mode == mode
+        assert other(QUERY, PASSAGES).mode == mode
+
+
+def test_tokens_of_a_repair_are_prefilled(generator):
+    made = generator(DictCache(), mode="block", recompute=Recompute(2, 0.1))
+    missed, used = made(QUERY, PASSAGES).tokens, made(QUERY, PASSAGES).tokens
+    plan = made.plan(QUERY, PASSAGES)
+    assert (missed.cached, missed.prompt) == (0, used.prompt)
+    assert used.cached == plan.cached_tokens
+    assert used.prefilled == plan.computed_tokens
+    assert plan.recomputed_tokens > 4
