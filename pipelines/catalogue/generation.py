@@ -4,7 +4,8 @@ from typing import Annotated
 
 from pipelines.catalogue.bounded import Share
 from rag.bounds import Bounds
-from rag.generation.cached import GenerateCached, Mode
+from rag.generation.attention_citations import Heads
+from rag.generation.cached import Cite, GenerateCached, Mode
 from rag.generation.citations import SupportMatcher
 from rag.generation.decoding import Sampling
 from rag.generation.graph_edges import Edges, GraphEdges
@@ -29,10 +30,14 @@ def cached(
     top_p: Annotated[float, Bounds(0, 1, open_low=True)] = 1.0,
     min_p: Share = 0.0,
     stop: list[str] | None = None,
+    beams: Annotated[int, Bounds(low=1)] = 1,
+    length_penalty: float = 1.0,
     ape_temperature: Annotated[float, Bounds(low=0, open_low=True)] = 0.8,
     ape_scale: Annotated[float, Bounds(low=0, open_low=True)] = 1.0,
     ape_bias: float = 0.0,
     threshold: Share = 0.5,
+    cite: Cite = "support",
+    attention_heads: list[list[int]] | None = None,
     edges: Edges = "into_top_k",
     k: Annotated[int, Bounds(low=1)] = 1,
     pairs: list[list[int]] | None = None,
@@ -46,6 +51,7 @@ def cached(
     recompute_top_r: Share = 0.0,
     deviation: Deviation = "value",
     repeat_passages: bool = False,
+    fallback: bool = False,
 ) -> LanguageModel:
     """Answers from cached passages, with citations; only the question is prefilled.
 
@@ -72,10 +78,18 @@ def cached(
             is off.
         min_p: sample from tokens at least this times as probable as the most probable; 0 is off.
         stop: the answer also ends before the first of these texts.
+        beams: above 1 beam search, at temperature 0.
+        length_penalty: of beam search: a sum of log-probabilities is divided by the length to this
+            power.
         ape_temperature: T, sharpens attention within the passages below 1.
         ape_scale: S, weighs the passages.
         ape_bias: b, in nats, weighs the passages.
         threshold: least support for a citation, in [0, 1].
+        cite: what decides which sentence is cited: `support`, how much its text supports the
+            answer; `attention`, where the model looked while it answered; `both`, of the sentences
+            that support enough the one it looked at.
+        attention_heads: pairs [layer, head] to look at; by default those known to be good, else
+            all.
         edges: of mode `graph`, from sources to targets: into the best k passages from all others,
             from the best k into all others (`from_top_m`), from all into all, a chain from worst to
             best, the corpus graph's own, or `explicit` pairs.
@@ -95,6 +109,8 @@ def cached(
             (CacheBlend, arXiv:2405.16444).
         deviation: what is compared for that, in the second layer.
         repeat_passages: whether all passages are read once more, computed, before the question.
+        fallback: whether a model whose KV cannot be reused answers in mode `sequential`, with a
+            note; by default that is an error.
     """
     sampling = Sampling(
         max_tokens, temperature, seed, sample_top_k, top_p, min_p, tuple(stop or ())
@@ -103,8 +119,8 @@ def cached(
     if not isinstance(lm, LocalModel):
         template = chosen_template(prompt, has_chat=False, parameters=0)
         return GenerateText(lm, template, sampling, support)
-    engine = lm.engine(kv)
-    return GenerateCached(
+    engine = lm.engine(kv, fallback=fallback)
+    made = GenerateCached(
         engine,
         lm.prompt_of(prompt),
         mode=mode,
@@ -124,4 +140,20 @@ def cached(
         see_prefix=see_prefix,
         recompute=Recompute(recompute_first_k, recompute_top_r, deviation),
         repeat_passages=repeat_passages,
+        beams=beams,
+        length_penalty=length_penalty,
+        cite=cite,
+        heads=None if attention_heads is None else _pairs(attention_heads),
     )
+    return made if engine.reuses else made.with_mode("sequential")
+
+
+def _pairs(heads: list[list[int]]) -> Heads:
+    """Return heads as pairs.
+
+    Raises:
+        ValueError: if one is no pair.
+    """
+    if not heads or any(len(head) != 2 for head in heads):
+        raise ValueError(f"attention_heads must be pairs [layer, head], got {heads}")
+    return tuple((layer, head) for layer, head in heads)

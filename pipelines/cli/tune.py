@@ -1,13 +1,13 @@
 """`dovetail tune`: choose a retriever's options by judged questions, and write them down."""
 
 import argparse
-import os
 import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.cli.arguments import UsageError, add_output_arguments, refused_arguments
+from pipelines.cli.derived_file import check_out, extended_name, tried_options
 from pipelines.cli.metric_table import draw_table, number, p_value
 from pipelines.cli.terminal import progress, remark, say, say_json
 
@@ -58,16 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Tune, write and print."""
-    if args.out.exists() and args.out.is_dir():
-        raise UsageError(f"--out must be a file, got the folder {args.out}")
-    if not args.out.absolute().parent.is_dir():
-        raise UsageError(f"--out must be in a folder that exists, got {args.out}")
+    check_out(args.out)
     if args.folds < 2:
         raise UsageError(f"--folds must be at least 2, got {args.folds}")
     if args.seed < 0:
         raise UsageError(f"--seed must be at least 0, got {args.seed}")
-    tried = _tried(args.tried)
-    extends = _extends(args.recipe, args.out)
+    tried = tried_options(args.tried)
+    extends = extended_name(args.recipe, args.out)
 
     from pipelines.cli.index import LateEncoder
     from pipelines.evaluating.tuning import tune, tuned_text
@@ -101,40 +98,6 @@ def run(args: argparse.Namespace) -> int:
 def _given(args: argparse.Namespace) -> list[str]:
     given = [f"--try={one}" for one in args.tried]
     return [*given, f"--metric={args.metric}", f"--folds={args.folds}", f"--seed={args.seed}"]
-
-
-def _tried(given: list[str]) -> dict[str, list[Any]] | None:
-    """Return the values of each option that `--try` names."""
-    import yaml
-
-    found: dict[str, list[Any]] = {}
-    for one in given:
-        name, equals, values = one.partition("=")
-        try:
-            read = [yaml.safe_load(value) for value in values.split(",")]
-        except yaml.YAMLError as error:
-            raise UsageError(f"--try {one}: {error}") from error
-        if not (name and equals and values) or any(isinstance(v, (list, dict)) for v in read):
-            raise UsageError(f"--try takes OPTION=A,B,…, got {one!r}")
-        found[name] = read
-    return found or None
-
-
-def _extends(recipe: str, out: Path) -> str:
-    """Return what the new file calls the recipe: its name, or its path from the new file."""
-    from pipelines.definition.compose import is_recipe_name
-
-    if is_recipe_name(recipe):
-        return recipe
-    path, folder = Path(recipe).resolve(), out.resolve().parent
-    if path == out.resolve():
-        raise UsageError(f"--out must not be the pipeline itself, got {out}")
-    if not path.is_relative_to(folder):
-        raise UsageError(
-            f"--out must be in the folder of {recipe} or above it, as a file extends files below "
-            f"its own folder only, got {out}"
-        )
-    return os.path.relpath(path, folder)
 
 
 def _draw(report: "TuningReport", args: argparse.Namespace) -> None:

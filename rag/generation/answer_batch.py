@@ -6,14 +6,17 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from rag.generation.decoding import TextStream
-from rag.generation.finish import Telling, abstention
+from rag.generation.finish import abstention
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from torch import Tensor
+
+    from rag.generation.attention_citations import AnswerAttention
     from rag.generation.cached import GenerateCached
     from rag.generation.engine import Prefilled
+    from rag.generation.finish import Telling
     from rag.generation.plan import EncodingPlan
     from rag.records import Answer, Passage, Query
 
@@ -48,7 +51,7 @@ def answer_batch(
     answers: dict[int, Answer] = {}
     waiting: list[_Request] = []
     for row, (query, found) in enumerate(zip(queries, passages, strict=True)):
-        telling = Telling(TextStream(generate.prompt.text, generate.prompt.template.stop))
+        telling = generate.telling()
         read = [passage for passage in found if passage.kept_rows]
         if read:
             plan = generate.plan(query, read)
@@ -72,6 +75,7 @@ class _Request:
         plan: what to read.
         telling: the text so far; pieces of it nobody sees here.
         tokens: decoded and not yet told.
+        looked: takes down the attention of its tokens, if it is watched.
     """
 
     row: int
@@ -80,17 +84,21 @@ class _Request:
     plan: EncodingPlan
     telling: Telling
     tokens: deque[int] = field(default_factory=deque)
+    looked: AnswerAttention | None = None
 
     def __post_init__(self) -> None:
         self._pieces = self.telling.pieces(
             iter(lambda: self.tokens.popleft() if self.tokens else None, None)
         )
 
-    def tell(self, token: int) -> bool:
-        """Take a token; return whether the text has come to a stop."""
+    def tell(self, token: int, mass: Tensor | None) -> bool:
+        """Take a token and the mass of the query that chose it; return whether the text stopped."""
         self.tokens.append(token)
         next(self._pieces)
-        return self.telling.shown.stopped
+        shown = self.telling.shown
+        if self.looked is not None and mass is not None and not shown.stopped:
+            self.looked.add(mass, len(shown.whole.rstrip()))
+        return shown.stopped
 
     def end(self) -> None:
         """Show what was held back: nothing more comes."""
@@ -117,14 +125,23 @@ def _groups(generate: GenerateCached, requests: Sequence[_Request]) -> Iterator[
 def _answered(generate: GenerateCached, group: Sequence[_Request]) -> dict[int, Answer]:
     """Return the answers of one group by place in the batch; what was encoded is stored last."""
     engine = generate.engine
-    states: list[Prefilled] = engine.prefill_batch([request.plan for request in group])
+    states: list[Prefilled] = engine.prefill_batch(
+        [request.plan for request in group], watch=generate.watches
+    )
+    for request, state in zip(group, states, strict=True):
+        request.looked = generate.looking(state)
     decoding = engine.decode_batch(
         states, [generate.sampling] * len(group), generate.prompt.stop_ids
     )
     told = set(range(len(group)))
     for step in decoding:
         ended = told - step.keys()
-        stopped = {place for place, token in step.items() if group[place].tell(token)}
+        masses = (
+            {place: decoding.state(place).cache.mass for place in step} if generate.watches else {}
+        )
+        stopped = {
+            place for place, token in step.items() if group[place].tell(token, masses.get(place))
+        }
         decoding.leave(stopped)
         for place in ended | stopped:
             group[place].end()
@@ -134,8 +151,8 @@ def _answered(generate: GenerateCached, group: Sequence[_Request]) -> dict[int, 
     for state in states:
         engine.store(state.fresh)
     return {
-        request.row: generate._finished(  # noqa: SLF001 - the other half of the same generator
-            request.query, request.passages, request.plan, state, request.telling
+        request.row: generate.finished(
+            request.query, request.passages, request.plan, state, request.telling, request.looked
         )
         for request, state in zip(group, states, strict=True)
     }

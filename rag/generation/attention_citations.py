@@ -7,9 +7,9 @@ supporting passages.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from rag.generation.citations import AttentionOf, Attribution, citation_of, evidence_of
 from rag.records import Attention, Citation, Passage, Span
@@ -20,19 +20,56 @@ if TYPE_CHECKING:
 
     from rag.generation.attention_mass import Unit
 
-Heads = tuple[tuple[int, ...], ...]
+Heads = tuple[tuple[int, int], ...]
 """Pairs (layer, head), each from 0."""
+HEADS: Final = 5
+"""How many heads to look at: from 3 to 10 find the same passages."""
+Shape = tuple[str, int, int, int, int, int]
+"""Of a model: `model_type`, layers, heads, hidden size, vocabulary and window of its config."""
+DEFAULT_HEADS: Final[Mapping[Shape, Heads]] = {
+    ("llama", 30, 9, 576, 49152, 8192): (
+        (8, 0),
+        (18, 6),
+        (15, 6),
+        (14, 3),
+        (17, 4),
+    ),  # SmolLM2-135M
+}
+"""Copying heads of models that they were measured on."""
+
+
+def default_heads(config: Any) -> Heads | None:
+    """Return the copying heads of a model that is known; None, which means all heads, of others.
+
+    Over all heads the shares tell little of where an answer comes from: they follow a passage's
+    place and length. `CopyingHeads` finds the heads of any model.
+
+    Args:
+        config: of a model, as `transformers` gives it.
+    """
+    names = ("num_hidden_layers", "num_attention_heads", "hidden_size", "vocab_size")
+    sizes = [getattr(config, name, 0) for name in (*names, "max_position_embeddings")]
+    shape: Any = (getattr(config, "model_type", ""), *sizes)
+    return DEFAULT_HEADS.get(shape)
 
 
 class AnswerAttention:
     """The attention of an answer's tokens to the sentences that were read.
 
+    A head's mass counts as it is: dividing it by the length of a passage or sentence, or by what
+    the head gives to all passages, was measured to find no more of what was copied.
+
     Args:
         units: what the columns of a mass stand for, without the last, which is the rest.
         heads: which to look at; None means all, alike.
+
+    Raises:
+        ValueError: if `heads` is empty.
     """
 
     def __init__(self, units: Sequence[Unit], heads: Heads | None = None) -> None:
+        if heads is not None and not heads:
+            raise ValueError("heads must be at least one pair (layer, head), or None, got none")
         self._units = tuple(units)
         self._heads = heads
         self._tokens: list[list[float]] = []
@@ -44,12 +81,25 @@ class AnswerAttention:
         Args:
             mass: (layers, heads, units + 1).
             end: how long the answer's text is with this token.
+
+        Raises:
+            ValueError: if the mass has another number of units, or lacks a head that is looked at.
         """
+        layers, heads, columns = mass.shape
+        if columns != len(self._units) + 1:
+            raise ValueError(
+                f"mass must be (layers, heads, {len(self._units) + 1}), got {tuple(mass.shape)}"
+            )
         if self._heads is None:
             picked = mass.mean((0, 1))
         else:
-            layers, heads = zip(*self._heads, strict=True)
-            picked = mass[list(layers), list(heads)].mean(0)
+            for layer, head in self._heads:
+                if not (0 <= layer < layers and 0 <= head < heads):
+                    raise ValueError(
+                        f"heads must be pairs below ({layers}, {heads}), got {(layer, head)}"
+                    )
+            rows, places = zip(*self._heads, strict=True)
+            picked = mass[list(rows), list(places)].mean(0)
         self._tokens.append(picked[:-1].tolist())
         self._texts.append(end)
 

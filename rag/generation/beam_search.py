@@ -11,7 +11,8 @@ from rag.generation.sampling import largest, require_distribution
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from rag.generation.engine import Engine, Prefilled
+    from rag.generation.engine import Prefilled
+    from rag.generation.engines import AnyEngine
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Hypothesis:
 
 
 def beam_search(
-    engine: Engine,
+    engine: AnyEngine,
     state: Prefilled,
     beams: int,
     max_tokens: int,
@@ -66,7 +67,7 @@ def beam_search(
 
 
 def beam_steps(
-    engine: Engine,
+    engine: AnyEngine,
     state: Prefilled,
     beams: int,
     max_tokens: int,
@@ -189,7 +190,7 @@ def _ends(
 
 
 def _advanced(
-    engine: Engine, live: list[_Beam], chosen: Sequence[_Extension], root: Prefilled
+    engine: AnyEngine, live: list[_Beam], chosen: Sequence[_Extension], root: Prefilled
 ) -> list[_Beam]:
     """Read the tokens of the chosen extensions; `live` is emptied, and what it held is spent.
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
+from rag.generation.answer_batch import answer_batch
+from rag.generation.attention_citations import (
+    AnswerAttention,
+    AttentionMatcher,
+    Heads,
+    default_heads,
+)
+from rag.generation.beam_search import beam_search
 from rag.generation.citations import SupportMatcher
-from rag.generation.decoding import Sampling, TextStream
-from rag.generation.finish import Telling, abstention, attributed, token_use
+from rag.generation.decoding import Sampling, StopTexts, TextStream, decode_samples
+from rag.generation.finish import Telling, abstention, token_use
 from rag.generation.graph_edges import GraphEdges
 from rag.generation.plan import (
     ContextWeights,
@@ -26,8 +35,10 @@ from rag.generation.prompt import PromptEncoder, rows_of_sentences
 from rag.records import Answer, Passage, Query, Segment
 
 if TYPE_CHECKING:
-    from rag.generation.engine import Engine, Prefilled
+    from rag.generation.engine import Prefilled
+    from rag.generation.engines import AnyEngine
 
+Cite = Literal["support", "attention", "both"]
 Mode = Literal["sequential", "prefix", "parallel", "ape", "block", "graph"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 _CACHED: Final[tuple[Mode, ...]] = ("parallel", "ape", "block", "graph")
@@ -74,13 +85,20 @@ class GenerateCached:
             off their first tokens; without, their KV fits any prefix.
         recompute: cached rows that are computed anew.
         repeat_passages: whether all passages are read once more, computed, before the question.
+        beams: above 1, the answer is found by beam search.
+        length_penalty: of beam search.
+        cite: what is cited: the sentence that supports an answer's sentence best; what the model
+            attended to; or, with `both`, of the sentences that support enough the one that the
+            model looked at, too.
+        heads: of the model, to look at; None means those known to be good, else all.
 
     Raises:
-        ValueError: for an unknown mode, an option that is set and that the mode has no use for, or
-            an engine and a prompt of different models.
+        ValueError: for an unknown mode, an option that is set and that the mode has no use for,
+            beams that would sample or that attention is asked of, or an engine and a prompt of
+            different models.
     """
 
-    engine: Engine
+    engine: AnyEngine
     prompt: PromptEncoder
     mode: Mode = "ape"
     weights: ContextWeights = ContextWeights(0.8, 1.0)
@@ -92,6 +110,10 @@ class GenerateCached:
     see_prefix: bool = True
     recompute: Recompute = Recompute()
     repeat_passages: bool = False
+    beams: int = 1
+    length_penalty: float = 1.0
+    cite: Cite = "support"
+    heads: Heads | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -106,6 +128,15 @@ class GenerateCached:
                     f"mode {self.mode!r} has no use for {name}, which works in "
                     f"{', '.join(map(repr, _USED[name]))}, got {getattr(self, name)!r}"
                 )
+        if self.cite not in get_args(Cite):
+            raise ValueError(f"cite must be one of {', '.join(get_args(Cite))}, got {self.cite!r}")
+        if self.beams < 1:
+            raise ValueError(f"beams must be at least 1, got {self.beams}")
+        if self.beams > 1 and (self.sampling.temperature or self.cite != "support"):
+            raise ValueError(
+                "beams above 1 need temperature 0 and cite 'support', got temperature "
+                f"{self.sampling.temperature} and {self.cite!r}"
+            )
         if self.engine.identity != self.prompt.identity:
             raise ValueError("engine and prompt must belong to the same model")
 
@@ -129,16 +160,115 @@ class GenerateCached:
         Raises:
             UnsupportedModelError: if the prompt does not fit into the model's window.
         """
-        telling = Telling(TextStream(self.prompt.text, self.prompt.template.stop))
+        telling = self.telling()
         read = [passage for passage in passages if passage.kept_rows]
         if not read:
             yield abstention(passages, mode=self.mode, model=self.engine.identity.name)
             return
         plan = self.plan(query, read)
-        state = self.engine.prefill(plan)
-        yield from telling.pieces(self.engine.decode(state, self.sampling, self.prompt.stop_ids))
+        state = self.engine.prefill(plan, watch=self.watches)
+        looked = self.looking(state)
+        yield from telling.pieces(self._tokens(state, telling, looked))
         self.engine.store(state.fresh)
-        yield self._finished(query, tuple(passages), plan, state, telling)
+        yield self.finished(query, passages, plan, state, telling, looked)
+
+    def batch(
+        self, *, query: Sequence[Query], passages: Sequence[Sequence[Passage]]
+    ) -> list[Answer]:
+        """Answer many questions at once; see `answer_batch`. Beams are searched one by one.
+
+        Args:
+            query: the questions.
+            passages: for each its passages, best first.
+        """
+        if self.beams > 1:
+            return [self(one, found) for one, found in zip(query, passages, strict=True)]
+        return answer_batch(self, query, passages)
+
+    def several(self, query: Query, passages: Sequence[Passage], count: int) -> list[Answer]:
+        """Return several answers to a question whose prompt is read once.
+
+        They are independent samples, with seeds from that of the sampling on, or with beams the
+        best that the search found.
+
+        Args:
+            query: the question.
+            passages: best first.
+            count: at least 1; with beams at most as many.
+
+        Raises:
+            ValueError: if there cannot be so many different ones.
+        """
+        read = [passage for passage in passages if passage.kept_rows]
+        if not read:
+            return [abstention(passages, mode=self.mode, model=self.engine.identity.name)] * count
+        plan = self.plan(query, read)
+        state = self.engine.prefill(plan)
+        found: Iterable[Iterable[int]]
+        if self.beams > 1:
+            found = self._searched(state, count)
+        else:
+            stop = self.prompt.stop_ids
+            samples = decode_samples(self.engine, state, self.sampling, stop, count)
+            found = ((token for token, _ in sample) for sample in samples)
+        answers = []
+        for tokens in found:
+            telling = self.telling()
+            for _ in telling.pieces(tokens):
+                pass
+            answers.append(self.finished(query, passages, plan, state, telling))
+        self.engine.store(state.fresh)
+        return answers
+
+    @property
+    def watches(self) -> bool:
+        """Whether the model's attention to passages is kept."""
+        return self.cite != "support" and self.engine.reuses
+
+    def telling(self) -> Telling:
+        """Return what shows an answer of this generator while it grows."""
+        stop = self.prompt.template.stop, *self.sampling.stop
+        return Telling(TextStream(self.prompt.text, *stop))
+
+    def looking(self, state: Prefilled) -> AnswerAttention | None:
+        """Return what takes down the attention of an answer to come, if it is watched."""
+        if state.units is None:
+            return None
+        return AnswerAttention(state.units, self.heads or default_heads(self.engine.model.config))
+
+    def _tokens(
+        self, state: Prefilled, telling: Telling, looked: AnswerAttention | None
+    ) -> Iterator[int]:
+        if self.beams > 1:
+            yield from self._searched(state, 1)[0]
+        elif looked is None:
+            yield from self.engine.decode(state, self.sampling, self.prompt.stop_ids)
+        else:
+            stop = self.prompt.stop_ids
+            for token, before in self.engine.decode_states(state, self.sampling, stop):
+                yield token
+                assert before.cache.mass is not None, "it was watched"
+                # Not reached after the token that stops the text: it is no part of the answer.
+                looked.add(before.cache.mass, len(telling.shown.whole.rstrip()))
+
+    def _searched(self, state: Prefilled, count: int) -> list[tuple[int, ...]]:
+        stops = StopTexts((self.prompt.template.stop, *self.sampling.stop))
+
+        def ends(ids: tuple[int, ...]) -> bool:
+            text = self.prompt.text(ids).lstrip()
+            return stops.found(text) < len(text)
+
+        found = beam_search(
+            self.engine,
+            state,
+            self.beams,
+            self.sampling.max_tokens,
+            self.prompt.stop_ids,
+            length_penalty=self.length_penalty,
+            num_return_sequences=count,
+            ends=ends,
+        )
+        return [hypothesis.token_ids for hypothesis in found]
 
     def plan(self, query: Query, passages: Sequence[Passage]) -> EncodingPlan:
         """Return the encoding plan for passages of which at least one sentence is kept."""
@@ -204,17 +334,28 @@ class GenerateCached:
         """Return the same generator in another mode; options that it has no use for are default."""
         return replace(self, mode=mode, **{name: _DEFAULTS[name] for name in _useless(mode)})
 
-    def _finished(
+    def finished(
         self,
         query: Query,
-        passages: tuple[Passage, ...],
+        passages: Sequence[Passage],
         plan: EncodingPlan,
         state: Prefilled,
         telling: Telling,
+        looked: AnswerAttention | None = None,
     ) -> Answer:
+        """Return the answer of a request whose last token was told, with its evidence.
+
+        Args:
+            query: the question.
+            passages: all that were given, read or not.
+            plan: what was read.
+            state: as it was prefilled.
+            telling: showed the answer.
+            looked: took down the attention of its tokens.
+        """
         answer = Answer(
             text=telling.shown.text,
-            passages=passages,
+            passages=tuple(passages),
             cache=state.use,
             tokens=token_use([plan], state.use, len(telling.shown.ids)),
             timings_ms=telling.timings_ms(state.kv_ms),
@@ -222,8 +363,14 @@ class GenerateCached:
             model=self.engine.identity.name,
             prompt=self.prompt_text(plan),
             finish=telling.finish(self.engine.room(state.position, self.sampling.max_tokens)),
+            attention=() if looked is None else looked.of(passages),
         )
-        return attributed(answer, query, self.support)
+        shares = None if looked is None else partial(looked.of, passages)
+        if shares is not None and self.cite == "attention":
+            found = AttentionMatcher()(answer.text, passages, shares)
+        else:
+            found = self.support(query, answer.text, passages, shares)
+        return found.attached_to(answer)
 
 
 _DEFAULTS: Final[Mapping[str, Any]] = {

@@ -9,13 +9,14 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from rag.generation.engine import Engine, Prefilled
+    from rag.generation.engine import Prefilled
+    from rag.generation.engines import AnyEngine
 
 Normalise = Literal["sum", "mean"]
 
 
 def choose_label(
-    engine: Engine,
+    engine: AnyEngine,
     state: Prefilled,
     labels: Sequence[tuple[int, ...]],
     *,

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from rag.records import Attention, Citation, Passage, Query, Span
+from rag.records import Answer, Attention, Citation, Passage, Query, Span
 from rag.text.sentences import split_sentences
 from rag.text.terms import query_terms, terms
 
@@ -41,6 +41,15 @@ class Attribution:
     def abstained(self) -> bool:
         """Whether nothing supports any sentence."""
         return not self.citations
+
+    def attached_to(self, answer: Answer) -> Answer:
+        """Return the answer with this evidence; unsupported, it abstains."""
+        return replace(
+            answer,
+            citations=self.citations,
+            unsupported=self.unsupported,
+            abstained=self.abstained,
+        )
 
 
 @dataclass(frozen=True, slots=True)

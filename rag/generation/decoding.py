@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from rag.generation.engine import Engine, Prefilled
+    from rag.generation.engine import Prefilled
+    from rag.generation.engines import AnyEngine
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ class Sampling:
 
 
 def decode_samples(
-    engine: Engine, state: Prefilled, sampling: Sampling, stop: frozenset[int], count: int
+    engine: AnyEngine, state: Prefilled, sampling: Sampling, stop: frozenset[int], count: int
 ) -> Iterator[Iterator[tuple[int, float]]]:
     """Return independent continuations of one prompt, lazily; the state stays as it is.
 
@@ -151,7 +152,7 @@ def require_samples(sampling: Sampling, count: int) -> None:
 
 
 def _sample(
-    engine: Engine, state: Prefilled, sampling: Sampling, stop: frozenset[int]
+    engine: AnyEngine, state: Prefilled, sampling: Sampling, stop: frozenset[int]
 ) -> Iterator[tuple[int, float]]:
     # The fork is made with the first token: what is never read costs nothing.
     yield from engine.decode_scored(engine.fork(state), sampling, stop)
@@ -219,19 +220,21 @@ class TextStream:
     def push(self, token: int) -> str:
         """Add a token; return the text that can be shown now, often empty."""
         self.ids.append(token)
-        whole = self._whole()
+        whole = self.whole
         found, pending = self._stop.found(whole), self._stop.pending(whole)
         self.stopped = found < len(whole) and found <= pending
         return self._show(whole[: min(found, pending)])
 
     def rest(self) -> str:
         """Return what was held back, once nothing more comes."""
-        whole = self._whole()
+        whole = self.whole
         found = self._stop.found(whole)
         self.stopped = found < len(whole)
         return self._show(whole[:found])
 
-    def _whole(self) -> str:
+    @property
+    def whole(self) -> str:
+        """All of the text so far, what is held back and what follows a stop text included."""
         # An unfinished character decodes to U+FFFD until its last byte is there.
         return self._decode(tuple(self.ids)).lstrip().rstrip("\ufffd")
 

@@ -7,7 +7,7 @@ import time
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -117,10 +117,13 @@ class Engine:
 
     Attributes:
         placed: those copies.
+        reuses: True: it reads cached passages, and sees where attention goes.
 
     Raises:
         UnsupportedModelError: if the family is not supported, or the self-test fails.
     """
+
+    reuses: ClassVar[bool] = True
 
     def __init__(
         self,

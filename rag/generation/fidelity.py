@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from rag.generation.engine import Engine, Prefilled
+    from rag.generation.engine import Prefilled
+    from rag.generation.engines import AnyEngine
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Reference:
 
 
 def reference_of(
-    engine: Engine, state: Prefilled, stop: frozenset[int], tokens: int = 8
+    engine: AnyEngine, state: Prefilled, stop: frozenset[int], tokens: int = 8
 ) -> Reference:
     """Return the reference after a prompt that was read in the exact mode.
 
@@ -47,7 +48,7 @@ def reference_of(
     return Reference(tuple(ids), engine.following(state, ids).log_softmax(-1))
 
 
-def divergence(engine: Engine, state: Prefilled, reference: Reference) -> float:
+def divergence(engine: AnyEngine, state: Prefilled, reference: Reference) -> float:
     """Return the mean Kullback-Leibler divergence of a state from a reference, in nats a token.
 
     KL(reference || state) at each token of the reference's own answer: no gold answer is needed.
@@ -78,7 +79,7 @@ def divergence_of(log_probs: Tensor, reference: Reference) -> float:
     return float((wide.exp() * (wide - log_probs.double())).sum(-1).mean())
 
 
-def answer_nll(engine: Engine, state: Prefilled, answer: Sequence[int]) -> float:
+def answer_nll(engine: AnyEngine, state: Prefilled, answer: Sequence[int]) -> float:
     """Return the mean negative log-likelihood of an answer's tokens, in nats a token.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from rag.generation.citations import SupportMatcher
@@ -60,13 +60,7 @@ def abstention(passages: Sequence[Passage], *, mode: str, model: str) -> Answer:
 
 def attributed(answer: Answer, query: Query, support: SupportMatcher) -> Answer:
     """Return the answer with its evidence among its passages; unsupported, it abstains."""
-    found = support(query, answer.text, answer.passages)
-    return replace(
-        answer,
-        citations=found.citations,
-        unsupported=found.unsupported,
-        abstained=found.abstained,
-    )
+    return support(query, answer.text, answer.passages).attached_to(answer)
 
 
 def token_use(plans: Sequence[EncodingPlan], use: CacheUse, generated: int) -> TokenUse:

@@ -243,13 +243,13 @@ class LocalModel:
         ids = self._prompt_ids(prompt)
         state = self._read(ids)
         self._recent.add(ids, state.cache)
-        engine = self.engine()
+        engine = self.engine(fallback=True)
         scores = [engine.score(state, self.prompt.ids(text)) for text in continuations]
         return [float(score.double().sum()) for score in scores]
 
     def _complete(self, prompt: str, sampling: Sampling, count: int) -> list[Completion]:
         ids = self._prompt_ids(prompt)
-        engine, state, stop = self.engine(), self._read(ids), self.prompt.stop_ids
+        engine, state, stop = self.engine(fallback=True), self._read(ids), self.prompt.stop_ids
         # One continuation may spend the state; several need forks of it.
         runs = (
             iter([engine.decode_scored(state, sampling, stop)])
@@ -274,7 +274,7 @@ class LocalModel:
 
     def _read(self, ids: tuple[int, ...]) -> Prefilled:
         like, shared = self._recent.find(ids)
-        return self.engine().read(ids, like=like, shared=shared)
+        return self.engine(fallback=True).read(ids, like=like, shared=shared)
 
 
 def parameter_count(model: Any) -> int:

@@ -7,7 +7,7 @@ import inspect
 import sys
 import threading
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import torch
 
@@ -70,10 +70,13 @@ class PlainEngine:
 
     Attributes:
         cache: None: no KV is kept between requests.
+        reuses: False.
 
     Raises:
         ValueError: if the model is prepared for an `Engine`.
     """
+
+    reuses: ClassVar[bool] = False
 
     def __init__(self, model: Any, identity: ModelIdentity, reason: str) -> None:
         if model.config._attn_implementation == IMPLEMENTATION:  # noqa: SLF001 - no public getter
