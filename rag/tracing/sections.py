@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -12,6 +12,8 @@ from rag.tracing.nesting import Node, Seen, events, is_span, passages, sentences
 from rag.tracing.wording import byte_size, line_of, milliseconds, score, segment_state
 
 _SCALE = 1000
+Looked = tuple[str, float, Sequence[Any]]
+"""A step, its share of attention to a passage, and those to the passage's sentences."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ class Sections:
         chips = [el("span", f"{node.path}: {s}", class_="chip") for node, s in _scores(seen)]
         chips += [_state_chip(f"{where}: KV {reason}", reason) for where, reason in states]
         chips += [
-            el("span", f"{where}: attention {share:.0%}", class_="chip") for where, share in looked
+            el("span", f"{where}: attention {share:.0%}", class_="chip")
+            for where, share, _ in looked
         ]
         title = [seen.title and el("span", f" {seen.title}", class_="quiet")]
         bodies = [
@@ -103,6 +106,7 @@ class Sections:
         self, place: int, number: int, seen: Seen, decision: tuple[Node, Mapping[str, Any]]
     ) -> Markup:
         node, event = decision
+        looked = _attention(self.root).get(seen.id, [])
         sentences = sentences_of(event)
         scores = [s["score"] for s in sentences if isinstance(s.get("score"), (int, float))]
         shown = []
@@ -110,7 +114,7 @@ class Sections:
             start, end = sentence["span"]
             name = f"{self.prefix}p{place}d{number}s{row}"
             text = seen.text[start:end] if seen.text else f"[{start}:{end}] "
-            shown.append(_sentence(text, sentence, scores, name))
+            shown.append(_sentence(text, sentence, scores, name, _at_row(looked, row)))
         facts = [event.get("method"), _threshold(event)]
         told = f"{node.path or 'run'}, {', '.join(str(f) for f in facts if f)}"
         kept = line_of(event).removeprefix(f"{seen.id}: ")
@@ -276,17 +280,32 @@ def _kv_states(root: Node) -> dict[str, list[tuple[str, str]]]:
     return states
 
 
-def _attention(root: Node) -> dict[str, list[tuple[str, float]]]:
-    """Return for each passage the steps that answered from it, and its share of their attention."""
-    shares: dict[str, list[tuple[str, float]]] = {}
+def _attention(root: Node) -> dict[str, list[Looked]]:
+    """Return for each passage the steps that answered from it, and their attention to it."""
+    found: dict[str, list[Looked]] = {}
     for node, event in events(root, "attention"):
-        for one in event.get("passages") or ():
+        told = event.get("passages")
+        for one in told if isinstance(told, (list, tuple)) else ():
             share = one.get("share") if isinstance(one, Mapping) else None
             if isinstance(share, (int, float)):
-                shares.setdefault(str(one.get("passage_id")), []).append(
-                    (node.path or "run", share)
+                rows = one.get("sentences")
+                looked = (
+                    node.path or "run",
+                    share,
+                    rows if isinstance(rows, (list, tuple)) else (),
                 )
-    return shares
+                found.setdefault(str(one.get("passage_id")), []).append(looked)
+    return found
+
+
+def _at_row(looked: list[Looked], row: int) -> list[str]:
+    """Return what each step's attention to a sentence is."""
+    shares = [(where, rows[row]) for where, _, rows in looked if row < len(rows)]
+    return [
+        f"{where}: attention {share:.0%}"
+        for where, share in shares
+        if isinstance(share, (int, float))
+    ]
 
 
 def _state_chip(text: str, reason: str) -> Markup:
@@ -298,17 +317,20 @@ def _threshold(event: Mapping[str, Any]) -> str:
     return f"threshold {value:g}" if isinstance(value, (int, float)) else ""
 
 
-def _sentence(text: str, sentence: Mapping[str, Any], scores: list[float], name: str) -> Markup:
+def _sentence(
+    text: str, sentence: Mapping[str, Any], scores: list[float], name: str, looked: list[str]
+) -> Markup:
     value = sentence.get("score")
     told = score(value) if isinstance(value, (int, float)) else "no score"
     if sentence.get("forced"):
         told += f", forced: {sentence['forced']}"
     body = text.rstrip()
     parts = (body, el("sup", told))
+    title = ", ".join(("kept" if sentence.get("kept") else "pruned", told, *looked))
     if sentence.get("kept"):
-        shown = el("span", *parts, class_=_tint(value, scores), title=f"kept, {told}", id=name)
+        shown = el("span", *parts, class_=_tint(value, scores), title=title, id=name)
     else:
-        shown = el("del", *parts, title=f"pruned, {told}", id=name)
+        shown = el("del", *parts, title=title, id=name)
     return joined([shown, text[len(body) :]])
 
 

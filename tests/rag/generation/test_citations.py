@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rag.generation.citations import SupportMatcher, marked
-from rag.records import Passage, Query, Selection, SentenceScore, Span, text_sha
+from rag.records import Attention, Passage, Query, Selection, SentenceScore, Span, text_sha
 
 QUERY = Query("Tell me about the place.")
 
@@ -197,3 +197,85 @@ def test_each_mark_stands_after_its_sentence(match):
 def test_numbers_out_of_range_are_refused(name, value):
     with pytest.raises(ValueError, match=rf"{name} must be in \[0, 1\], got {value}"):
         SupportMatcher(**{name: value})
+
+
+MORUYA = "Granite for its pylons came from Moruya."
+QUARRY = passage_of(MORUYA, name="z")
+
+
+def shares(**of):
+    """The same shares of attention for every sentence of an answer."""
+    return lambda _: [Attention(name, share) for name, share in of.items()]
+
+
+def test_of_several_that_support_the_one_looked_at_is_cited(match):
+    for looked, cited in (({"p": 0.9, "z": 0.1}, "p"), ({"p": 0.1, "z": 0.9}, "z")):
+        (citation,) = match(QUERY, MORUYA, [SYDNEY, QUARRY], shares(**looked)).citations
+        assert (citation.passage_id, citation.quote) == (cited, MORUYA)
+
+
+def test_attention_is_asked_for_each_sentence_where_it_stands(match):
+    asked = []
+
+    def looked(span):
+        asked.append(span)
+        return [Attention("z" if len(asked) == 2 else "p", 1.0)]
+
+    answer = f" {MORUYA}  {MORUYA} {MORUYA}"
+    found = match(QUERY, answer, [SYDNEY, QUARRY], looked)
+    assert [(span.start, span.of(answer)) for span in asked] == [
+        (1, MORUYA),
+        (len(MORUYA) + 3, MORUYA),
+        (2 * len(MORUYA) + 4, MORUYA),
+    ]
+    assert [(c.passage_id, c.number) for c in found.citations] == [("p", 1), ("z", 2), ("p", 1)]
+
+
+def test_attention_makes_nothing_support_that_does_not(match):
+    sure = replace(match, attention_weight=100.0)
+    away = shares(z=0.01, q=0.99)
+    other = passage_of("Apples ripen in autumn orchards.", name="q")
+    (citation,) = sure(QUERY, MORUYA, [other, QUARRY], away).citations
+    assert citation.passage_id == "z"
+    assert sure(QUERY, "Zebras graze quietly.", [other, QUARRY], away).abstained
+    assert sure(QUERY, MORUYA, [passage_of(MORUYA, name="q", kept=set())], away).abstained
+
+
+def test_a_citation_keeps_the_score_of_its_support(match):
+    answer = "Granite came from Moruya by ship."
+    (with_it,) = match(QUERY, answer, [QUARRY], shares(z=1.0)).citations
+    (without,) = match(QUERY, answer, [QUARRY]).citations
+    assert with_it == without
+
+
+def test_more_support_outweighs_some_attention_and_less_support_much():
+    match = SupportMatcher(threshold=0.4, attention_weight=1.0)
+    half = passage_of("Granite came by ship.", name="q")
+    answer = "Granite came from Moruya."
+
+    def cited(share):
+        looked = shares(q=share, z=1 - share)
+        return match(QUERY, answer, [half, QUARRY], looked).citations[0].passage_id
+
+    assert (cited(0.6), cited(0.7)) == ("z", "q"), "support is 2/3 and 1"
+
+
+@pytest.mark.parametrize("looked", [None, shares(), shares(p=0.5, z=0.5), shares(other=1.0)])
+def test_attention_that_prefers_nothing_changes_nothing(match, looked):
+    answer = f"{MORUYA} Ferries cross under it all day. Zebras graze."
+    passages = [QUARRY, SYDNEY]
+    assert match(QUERY, answer, passages, looked) == match(QUERY, answer, passages)
+
+
+def test_a_weight_of_zero_is_as_without_attention(match):
+    deaf = replace(match, attention_weight=0.0)
+    passages = [SYDNEY, QUARRY]
+    looked = shares(p=0.0, z=1.0)
+    assert deaf(QUERY, MORUYA, passages, looked) == match(QUERY, MORUYA, passages)
+    assert match(QUERY, MORUYA, passages, looked) != match(QUERY, MORUYA, passages)
+
+
+@pytest.mark.parametrize("value", [-0.1, float("nan")])
+def test_a_negative_weight_is_refused(value):
+    with pytest.raises(ValueError, match=f"attention_weight must be at least 0, got {value}"):
+        SupportMatcher(attention_weight=value)

@@ -137,10 +137,11 @@ def plan_of(engine, name):
 @pytest.mark.parametrize("name", ["ape", "blocks", "graph"])
 @pytest.mark.parametrize("copy", [True, False, None])
 @pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.06), (torch.float64, 1e-9)]
+    ("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.06), (torch.float64, 1e-5)]
 )
 def test_a_model_on_a_gpu_gives_its_float64_logits(tiny_model, name, copy, dtype, tolerance):
-    # Weights are those that bfloat16 holds, so that what differs is arithmetic.
+    # Weights are those that bfloat16 holds, so that what differs is arithmetic; the model's own
+    # rotary angles are float32 in any case, and a GPU's sines are others in their last bits.
     rounded = tiny_model(dtype=torch.bfloat16, head_dim=16)
     exact = engine_of(deepcopy(rounded).double())
     ours = engine_of(rounded.to("cuda", dtype), copy_context=copy)

@@ -2,12 +2,13 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
 from rag.ranking import Ranking
-from rag.records import Answer, Completion, Hit, Judgement, Query, Route
-from rag.tracing import events_of
+from rag.records import Answer, Attention, Completion, Hit, Judgement, Query, Route
+from rag.tracing import Trace, events_of
 
 SENTENCES = ("Backups run at two. ", "The lamp is red. ", "They go to the attic.")
 TEXT = "".join(SENTENCES)
@@ -79,6 +80,27 @@ def test_an_answer_tells_of_kv_prompt_text_and_citations(build):
     assert events["generated"]["ttft_ms"] == 12.5
     assert events["citations"]["citations"][0]["start"] == 100
     assert events["citations"]["unsupported"] == [[17, 28]]
+
+
+def test_an_answer_tells_where_the_model_looked(build):
+    looked = (Attention("a.md:0", 2 / 3, (0.5, 1 / 9, 0.0)), Attention("b.md:0", 1 / 3))
+    events = dict(events_of(replace(build.answer(), attention=looked)))
+    assert list(events)[-1] == "attention"
+    assert events["attention"] == {
+        "passages": [
+            {"passage_id": "a.md:0", "share": 0.666667, "sentences": [0.5, 0.111111, 0.0]},
+            {"passage_id": "b.md:0", "share": 0.333333, "sentences": []},
+        ]
+    }
+    assert list(dict(events_of([replace(build.answer(), attention=looked)]))) == ["answers"]
+
+
+def test_where_the_model_looked_is_kept_without_content(build):
+    trace = Trace(content=False)
+    looked = (Attention("a.md:0", 1.0, (0.75, 0.25)),)
+    trace.output(replace(build.answer(), attention=looked))
+    (event,) = [record for record in trace.records if record.get("name") == "attention"]
+    assert event["passages"] == [{"passage_id": "a.md:0", "share": 1.0, "sentences": [0.75, 0.25]}]
 
 
 def test_an_answer_that_read_nothing_tells_of_its_text_only():

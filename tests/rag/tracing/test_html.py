@@ -4,11 +4,12 @@ import base64
 import hashlib
 import html
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
-from rag.records import Answer
+from rag.records import Answer, Attention
 from rag.tracing import Trace, answer_html, fragment, page
 
 HOSTILE = """</style></script><script>alert(1)</script><img onerror='x' src="y">]]>&amp;<!-- "'"""
@@ -75,6 +76,62 @@ def test_kv_segments_are_coloured_by_what_the_store_said(trace):
     assert '<span class="chip miss">x: absent</span>' in shown
     assert '<span class="chip corrupt">y: corrupt: sum</span>' in shown
     assert '<span class="chip hit">prefix: hit (ram)</span>' in shown
+
+
+def looked_at(build, **shares):
+    """A run's answer of which the model looked at passages so much."""
+    looked = tuple(Attention(f"{name}.md:0", share) for name, share in shares.items())
+    return replace(build.answer(passages=(build.passage(),)), attention=looked)
+
+
+def test_a_passage_shows_how_much_the_model_looked_at_it(build):
+    trace = build.run()
+    assert "attention" not in page(trace)
+    trace.output(looked_at(build, a=0.834, c=0.166), step="generate", path="loop[0]/generate")
+    shown = page(trace)
+    assert '<span class="chip">loop[0]/generate: attention 83%</span>' in shown
+    assert "17%</span>" not in shown, "no card of a passage that nobody retrieved"
+    assert "looked at a.md:0 83%, c.md:0 17%" in Parsed(shown).all_text()
+
+
+def test_a_sentence_tells_how_much_the_model_looked_at_it(build):
+    trace = build.run()
+    titles = {"kept, 0.900", "pruned, 0.100", "kept, 0.600"}
+    assert titles <= titles_of(trace)
+    looked = Attention("a.md:0", 0.6, (0.254, 0.0))
+    trace.output(replace(build.answer(), attention=(looked,)), step="g", path="g")
+    trace.event("attention", passages=[{"passage_id": "a.md:0", "share": 1, "sentences": [1, "?"]}])
+    assert titles_of(trace) >= {
+        "kept, 0.900, g: attention 25%, loop[0]/judge: attention 100%",
+        "pruned, 0.100, g: attention 0%",
+        "kept, 0.600",
+    }
+
+
+def titles_of(trace):
+    return {given["title"] for _, given in Parsed(page(trace)).elements if "title" in given}
+
+
+def test_every_step_that_answered_has_its_own_attention(build):
+    trace = build.run()
+    for path, share in (("first", 0.2), ("second", 0.5)):
+        trace.output(looked_at(build, a=share, b=1 - share), step=path, path=path)
+    shown = page(trace)
+    for chip in ("first: attention 20%", "second: attention 50%", "first: attention 80%"):
+        assert f'<span class="chip">{chip}</span>' in shown
+
+
+def test_in_a_notebook_an_answer_shows_where_the_model_looked(build):
+    assert '<span class="chip">run: attention 60%</span>' in answer_html(looked_at(build, a=0.6))
+
+
+@pytest.mark.parametrize(
+    "passages", [None, 3, "x", ["a"], [{"passage_id": "a.md:0"}], [{"share": "much"}], [{}]]
+)
+def test_attention_of_another_shape_does_no_harm(build, passages):
+    trace = build.run()
+    trace.event("attention", passages=passages)
+    assert ": attention" not in page(trace)
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,17 @@ def test_an_event_of_another_shape_is_shown_as_its_data():
     ]
 
 
+def test_attention_is_told_in_per_cent_and_another_shape_as_its_data():
+    trace = Trace()
+    seen = [{"passage_id": "a", "share": 0.996}, {"passage_id": "b", "share": 0.004}]
+    trace.event("attention", passages=seen)
+    trace.event("attention", passages=[{"passage_id": "a"}])
+    assert [line.strip() for line in as_text(trace).splitlines()[1:]] == [
+        "looked at a 100%, b 0%",
+        'attention: {"passages": [{"passage_id": "a"}]}',
+    ]
+
+
 def test_an_empty_run_is_its_head_and_notes():
     trace = Trace()
     trace.notes.append("cut off")
