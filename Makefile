@@ -44,8 +44,10 @@ test-all: install ## the quick and the slow suite
 	$(PIP) -e '.[qdrant,milvus,lite,notebooks]'
 	$(BIN)/pytest -q
 
-bench: install ## time to first token; what the engine adds to a step; retrieval
+bench: install ## time to first token; decoding; batches; what the engine adds to a step; retrieval
 	$(BIN)/python benchmarks/ttft.py
+	$(BIN)/python benchmarks/decode.py
+	$(BIN)/python benchmarks/batch.py
 	$(BIN)/python benchmarks/engine_overhead.py
 	@test ! -d ../shared/data || OMP_NUM_THREADS=1 $(BIN)/python benchmarks/retrieval.py ../shared/data
 

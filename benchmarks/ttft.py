@@ -80,9 +80,9 @@ class Bench:
         ]
 
     def generator(self, store: KVStore | None, placed_bytes: int) -> GenerateCached:
-        """Return the default generator over a store."""
+        """Return the generator over a store."""
         engine = Engine(self.loaded.model, self.loaded.identity, store, placed_bytes=placed_bytes)
-        return GenerateCached(engine, self.prompt)
+        return GenerateCached(engine, self.prompt, mode="ape")
 
     def context(self, tokens: int) -> list[Passage]:
         """Return whole passages of about so many tokens."""

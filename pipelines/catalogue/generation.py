@@ -21,7 +21,7 @@ def cached(
     kv: PassageCache | None = None,
     encoder: Encoder | None = None,
     *,
-    mode: Mode = "ape",
+    mode: Mode = "graph",
     prompt: PromptChoice | dict[str, str | bool] = "auto",
     max_tokens: Annotated[int, Bounds(low=1)] = 64,
     temperature: Annotated[float, Bounds(low=0)] = 0.0,
@@ -53,18 +53,19 @@ def cached(
     repeat_passages: bool = False,
     fallback: bool = False,
 ) -> LanguageModel:
-    """Answers from cached passages, with citations; only the question is prefilled.
+    """Answers from cached passages, with citations; little more than the question is prefilled.
 
-    Source: APE, arXiv:2502.05431.
+    Sources: APE, arXiv:2502.05431; Graph-KV, arXiv:2506.07334.
 
     Args:
         lm: the language model; one that does not run here is sent the passages as text (mode
             `sequential`), as its KV cannot be reused.
         kv: keeps the KV of passages between runs; by default the index's own store.
         encoder: compares sentences by meaning for citations.
-        mode: `ape` and `parallel` read cached passages side by side, with and without weights;
-            `block` one after another; `graph` computes some anew over others (Graph-KV);
-            `sequential` prefills one prompt, exactly; `prefix` all of it but the cached prefix.
+        mode: `graph` reads cached passages and computes some anew over others, by default the best
+            one (Graph-KV); `ape` and `parallel` read them side by side, with and without weights;
+            `block` one after another; `sequential` prefills one prompt, exactly; `prefix` all of it
+            but the cached prefix.
         prompt: the text around passages and question: `examples` and `instruct` are raw texts,
             `chat` and `chat-examples` use the tokenizer's chat template, `thought` reasons first;
             `auto` is `chat` for a chat model of more than a billion parameters, else `examples`.

@@ -34,8 +34,8 @@ _EXAMPLE = """\
 Passages are read from the KV cache; the first question about a passage fills it.
 --mode, --prompt, --top-k and the like are short for --set on the recipe's steps `retrieve`, `prune`
 and `generate`; what a recipe does not have is an error. `dovetail new --list` lists the recipes.
-Modes read passages side by side (ape, parallel), one after another (block), or the best anew over
-the others (graph: Graph-KV; the corpus graph is recipe graph); sequential is one full prompt.
+Modes read the best passage anew over the cached others (graph: Graph-KV; the corpus graph is recipe
+graph), all side by side (ape, parallel), or one after another (block); sequential is one prompt.
 
 Prompts are raw texts with worked examples (examples), with an instruction (instruct) or with steps
 of thought (thought), or the model's own chat format, without and with examples (chat,
@@ -71,8 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--mode",
-        choices=("ape", "parallel", "block", "graph", "prefix", "sequential"),
-        help="how cached passages are read; sequential: one full prompt (default: ape)",
+        choices=("graph", "ape", "parallel", "block", "prefix", "sequential"),
+        help="how cached passages are read; sequential: one full prompt (default: graph)",
     )
     add_prompt_argument(parser)
     parser.add_argument("--top-k", metavar="N", help="passages to read (default: 3)")

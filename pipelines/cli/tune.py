@@ -4,7 +4,7 @@ import argparse
 import shlex
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipelines.cli.arguments import UsageError, add_output_arguments, refused_arguments
 from pipelines.cli.derived_file import check_out, extended_name, tried_options

@@ -60,9 +60,8 @@ class ModelChoice:
 class PipelineAsker:
     """Asks a pipeline batches of questions; closes what the pipeline opened.
 
-    An answer whose passages were not all in the KV cache is generated again from the same passages,
-    and the time to the first token is that of the second time, as caches are to be filled
-    beforehand. If they still miss then, as the store is too small, there is no such time.
+    The time to the first token is measured apart, once a question's passages are cached and with
+    nothing beside it. If they are not even then, as the store is too small, there is no such time.
 
     Attributes:
         config: hash of the pipeline with its options, the model and the data.
@@ -91,7 +90,6 @@ class PipelineAsker:
         if isinstance(result, StepFailedError):
             return Outcome(error=str(result))
         answer = _answer(result)
-        warm = self._again(result, answer) if answer is not None and _missed(answer) else answer
         prompt_tokens = answer.tokens.prompt if answer else 0
         if answer is not None and answer.model:
             self.model = answer.model
@@ -99,19 +97,27 @@ class PipelineAsker:
             ranking=_ranking(result),
             passages=_read(result, answer),
             answer=answer,
-            ttft_ms=warm.timings_ms.get("ttft") if warm and _measured(warm) else None,
+            ttft_ms=None if answer is None else self._ttft_ms(result, answer),
             prompt_tokens=prompt_tokens or None,
         )
 
-    def _again(self, result: Result, answer: Answer) -> Answer | None:
-        """Return the same answer, generated from its passages now that they are cached."""
+    def _ttft_ms(self, result: Result, answer: Answer) -> float | None:
+        """Return the time to the first token of an answer whose passages are cached.
+
+        The time of the answer itself will do only where it was alone and nothing missed. A store
+        that is too small for a question's passages gives no such time.
+        """
         for id_, bound in self._pipeline.checked.steps.items():
             if bound.spec.streams and {"query", "passages"} <= bound.inputs.keys():
-                query = result.variables.get(bound.inputs["query"], result.variables["query"])
                 generate = self._pipeline.operator(id_)
-                found: Answer = generate(query=query, passages=answer.passages)
-                return found
-        return None
+                query = result.variables.get(bound.inputs["query"], result.variables["query"])
+                if (time := getattr(generate, "first_token_ms", None)) is not None:
+                    found: float | None = time(query, answer.passages)
+                    return found
+                if answer.cache.misses:
+                    answer = generate(query=query, passages=answer.passages)
+        measured = answer.tokens.prompt > 0 and not answer.cache.misses
+        return answer.timings_ms.get("ttft") if measured else None
 
     @property
     def _inputs(self) -> Mapping[str, str]:
@@ -227,15 +233,6 @@ def _answer(result: Result | StepFailedError) -> Answer | None:
         return None
     found = result.outputs.get("answer", result.variables.get("answer"))
     return found if isinstance(found, Answer) else None
-
-
-def _missed(answer: Answer) -> bool:
-    return answer.cache.misses > 0
-
-
-def _measured(answer: Answer) -> bool:
-    """Return whether the first token came from filled caches; nothing read means no token."""
-    return answer.tokens.prompt > 0 and not _missed(answer)
 
 
 def _ranking(result: Result) -> list[Hit]:

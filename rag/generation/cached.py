@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from rag.generation.answer_batch import answer_batch
@@ -52,6 +53,19 @@ _USED: Final[Mapping[str, tuple[Mode, ...]]] = {
     "recompute": _CACHED,
 }
 """Modes in which an option says something; those that are not here say something in all."""
+_SPELLED: Final[Mapping[str, tuple[str, ...]]] = {
+    "weights": ("ape_temperature", "ape_scale", "ape_bias"),
+    "graph": ("edges", "k", "pairs", "rounds", "keep_round0", "self_edge"),
+    "recompute": ("recompute_first_k", "recompute_top_r", "deviation"),
+}
+"""What options that hold several settings are called in a pipeline file."""
+READING_OPTIONS: Final[Mapping[str, tuple[Mode, ...]]] = {
+    "mode": MODES,
+    **{spelled: modes for name, modes in _USED.items() for spelled in _SPELLED.get(name, (name,))},
+    "repeat_passages": MODES,
+}
+"""Options of a pipeline file that say how passages are read, and the modes that have a use for
+them; the others are about the prompt, the sampling and the citations."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +86,8 @@ class GenerateCached:
     Attributes:
         engine: runs the model.
         prompt: tokenises the pieces of the prompt for the same model.
-        mode: one of `MODES`.
+        mode: one of `MODES`. `graph` with the best passage as the only target measured best on the
+            default model.
         weights: T, S and b of `ape`. (0.8, 1, 0) measured best on the default model; the authors'
             (0.9, 0.9, 0) takes weight from the passages, and half of the answers with it.
         sampling: how tokens are chosen.
@@ -100,7 +115,7 @@ class GenerateCached:
 
     engine: AnyEngine
     prompt: PromptEncoder
-    mode: Mode = "ape"
+    mode: Mode = "graph"
     weights: ContextWeights = ContextWeights(0.8, 1.0)
     sampling: Sampling = Sampling()
     support: SupportMatcher = field(default_factory=SupportMatcher)
@@ -125,7 +140,7 @@ class GenerateCached:
         for name in _useless(self.mode):
             if getattr(self, name) != _DEFAULTS[name]:
                 raise ValueError(
-                    f"mode {self.mode!r} has no use for {name}, which works in "
+                    f"mode {self.mode!r} has no use for {_called(name)}, which works in "
                     f"{', '.join(map(repr, _USED[name]))}, got {getattr(self, name)!r}"
                 )
         if self.cite not in get_args(Cite):
@@ -189,7 +204,7 @@ class GenerateCached:
         """Return several answers to a question whose prompt is read once.
 
         They are independent samples, with seeds from that of the sampling on, or with beams the
-        best that the search found.
+        best that the search found. Their citations are by support: attention is not watched.
 
         Args:
             query: the question.
@@ -269,6 +284,25 @@ class GenerateCached:
             ends=ends,
         )
         return [hypothesis.token_ids for hypothesis in found]
+
+    def first_token_ms(self, query: Query, passages: Sequence[Passage]) -> float | None:
+        """Return how long it takes to the first token, or None if there is none or KV was missing.
+
+        What missed is encoded and stored, so another call finds it.
+
+        Args:
+            query: the question.
+            passages: best first.
+        """
+        began = perf_counter()
+        read = [passage for passage in passages if passage.kept_rows]
+        if not read:
+            return None
+        state = self.engine.prefill(self.plan(query, read))
+        self.sampling.choose(state.logits, self.sampling.generator())
+        taken = (perf_counter() - began) * 1e3
+        self.engine.store(state.fresh)
+        return None if state.use.misses else taken
 
     def plan(self, query: Query, passages: Sequence[Passage]) -> EncodingPlan:
         """Return the encoding plan for passages of which at least one sentence is kept."""
@@ -376,6 +410,11 @@ class GenerateCached:
 _DEFAULTS: Final[Mapping[str, Any]] = {
     option.name: option.default for option in fields(GenerateCached) if option.name in _USED
 }
+
+
+def _called(name: str) -> str:
+    """Return an option's name, and what it is called in a pipeline file."""
+    return f"{name} ({', '.join(_SPELLED[name])})" if name in _SPELLED else name
 
 
 def _useless(mode: Mode) -> list[str]:

@@ -155,7 +155,7 @@ class Measuring:
         return self._log.get(self._key(setting, row)) is not None
 
     def _key(self, setting: Setting, row: int, what: str = "") -> str:
-        return json.dumps([setting.changed, self.asked[row].key, what])
+        return json.dumps([sorted(setting.options.items()), self.asked[row].key, what])
 
     def _values(self, setting: Setting, row: int) -> list[float]:
         """Return TTFT, KL, NLL of the exact mode's answer, and of the accepted one if known."""

@@ -8,31 +8,15 @@ from functools import cache
 from itertools import product
 from typing import Any, Final
 
+from rag.generation.cached import MODES, READING_OPTIONS
+
 GENERATOR: Final = "generate.cached"
 EXACT_MODES: Final = ("sequential", "prefix")
 """Modes that compute every passage, and say what the model says by itself."""
-CACHED_MODES: Final = ("parallel", "ape", "block", "graph")
-_USED: Final[Mapping[str, tuple[str, ...]]] = {
-    "mode": (*EXACT_MODES, *CACHED_MODES),
-    "ape_temperature": ("ape",),
-    "ape_scale": ("ape",),
-    "ape_bias": ("ape",),
-    "edges": ("graph",),
-    "k": ("graph",),
-    "pairs": ("graph",),
-    "rounds": ("graph",),
-    "keep_round0": ("graph",),
-    "self_edge": ("graph",),
-    "positions": ("parallel", "ape", "graph"),
-    "repack": ("parallel", "ape"),
-    "see_prefix": CACHED_MODES,
-    "recompute_first_k": CACHED_MODES,
-    "recompute_top_r": CACHED_MODES,
-    "deviation": CACHED_MODES,
-    "repeat_passages": (*EXACT_MODES, *CACHED_MODES),
-}
-OPTIONS: Final = tuple(_USED)
-"""Options that say how passages are read; the prompt and the sampling are the recipe's own."""
+CACHED_MODES: Final = tuple(mode for mode in MODES if mode not in EXACT_MODES)
+OPTIONS: Final = tuple(READING_OPTIONS)
+"""Options that say how passages are read; the prompt, the sampling and the citations are the
+recipe's own."""
 
 
 @cache
@@ -41,7 +25,7 @@ def defaults() -> Mapping[str, Any]:
     from pipelines.catalogue.table import catalogue
 
     options = catalogue().operators[GENERATOR].options
-    return {option.name: option.default for option in options if option.name in _USED}
+    return {option.name: option.default for option in options if option.name in READING_OPTIONS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +49,7 @@ class Setting:
         return cls(
             tuple(
                 (name, _hashable(options[name]))
-                for name, modes in _USED.items()
+                for name, modes in READING_OPTIONS.items()
                 if name in options
                 and (mode in modes or name == "mode")
                 and options[name] != defaults()[name]
@@ -124,13 +108,15 @@ class Stage:
 
 
 def search() -> list[Stage]:
-    """Return the usual stages: modes; T, S and b around the best of APE; repairs of the best two.
+    """Return the usual stages: modes; weights and serial positions; repairs.
 
-    Repairs mend the best setting, and the best one of another mode.
+    Repairs are tried where passages stand one after another, as in one prompt: there a row that is
+    computed anew sees what it would see in it. At shared positions passages lie over each other,
+    and rows computed anew were measured to make answers worse.
     """
     return [
         Stage("modes", lambda _: _modes()),
-        Stage("weights of ape", _around_the_best_ape),
+        Stage("weights and positions", _weights_and_positions),
         Stage("repairs", _repairs),
     ]
 
@@ -145,7 +131,7 @@ def grid(tried: Mapping[str, Sequence[Any]], own: Setting) -> list[Stage]:
     Raises:
         ValueError: for an option that does not say how passages are read.
     """
-    unknown = [name for name in tried if name not in _USED]
+    unknown = [name for name in tried if name not in READING_OPTIONS]
     if unknown:
         raise ValueError(
             f"options to try must be of {', '.join(OPTIONS)}, got {', '.join(unknown)}"
@@ -157,12 +143,15 @@ def grid(tried: Mapping[str, Sequence[Any]], own: Setting) -> list[Stage]:
 
 
 def _modes() -> list[Setting]:
-    weights = [(0.8, 1.0, 0.0), (0.9, 0.9, 0.0), (0.5, 1.0, 0.0), (0.8, 1.0, 0.5)]
-    graph = Setting.of({"mode": "graph"})
+    # Serial positions make `parallel` the mode `block`.
+    ape, graph = _ape(0.8, 1.0, 0.0), Setting.of({"mode": "graph"})
     return [
         Setting.of({"mode": "prefix"}),
         Setting.of({"mode": "parallel"}),
-        *(_ape(*one) for one in weights),
+        ape,
+        ape.with_(positions="serial"),
+        _ape(0.9, 0.9, 0.0),
+        _ape(0.5, 1.0, 0.0),
         Setting.of({"mode": "block"}),
         graph,
         graph.with_(k=2),
@@ -180,19 +169,33 @@ def _ape(temperature: float, scale: float, bias: float) -> Setting:
     )
 
 
-def _around_the_best_ape(ranked: Sequence[Setting]) -> list[Setting]:
-    best = next((setting for setting in ranked if setting.mode == "ape"), None)
-    if best is None:
-        return []
+def _weights_and_positions(ranked: Sequence[Setting]) -> list[Setting]:
+    ape, graph = (_best(ranked, mode) for mode in ("ape", "graph"))
+    shared = [one for one in (ape, graph) if one is not None and not _serial(one)]
+    around = [] if ape is None else _around(ape)
+    return [*around, *(one.with_(positions="serial") for one in shared)]
+
+
+def _best(ranked: Sequence[Setting], mode: str) -> Setting | None:
+    return next((setting for setting in ranked if setting.mode == mode), None)
+
+
+def _serial(setting: Setting) -> bool:
+    return setting.mode == "block" or setting.options["positions"] == "serial"
+
+
+def _around(ape: Setting) -> list[Setting]:
+    """Return T, S and b around those of a setting of APE, one at a time."""
     names = ("ape_temperature", "ape_scale", "ape_bias")
-    t, s, b = (float(best.options[name]) for name in names)
+    t, s, b = (float(ape.options[name]) for name in names)
     steps = [
         *((t + step, s, b) for step in (-0.2, -0.1, 0.1, 0.2)),
         *((t, s + step, b) for step in (-0.1, 0.1)),
         *((t, s, b + step) for step in (-0.25, 0.25)),
     ]
+    # Neutral weights are mode `parallel`, or `block` at serial positions.
     return [
-        best.with_(**dict(zip(names, _rounded(one), strict=True)))
+        ape.with_(**dict(zip(names, _rounded(one), strict=True)))
         for one in steps
         if one[0] > 0.05 and one[1] > 0.05 and _rounded(one) != (1.0, 1.0, 0.0)
     ]
@@ -203,9 +206,17 @@ def _rounded(weights: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def _repairs(ranked: Sequence[Setting]) -> list[Setting]:
-    best = list(ranked[:1])
-    best += [setting for setting in ranked if setting.mode != ranked[0].mode][:1]
-    return [repaired for setting in best for repaired in _repairs_of(setting)]
+    mended = [
+        repaired
+        for setting in _best_two([one for one in ranked if _serial(one)])
+        for repaired in _repairs_of(setting)
+    ]
+    return [*mended, *(setting.with_(see_prefix=False) for setting in _best_two(ranked))]
+
+
+def _best_two(ranked: Sequence[Setting]) -> list[Setting]:
+    """Return the best setting, and the best one of another mode."""
+    return [*ranked[:1], *[one for one in ranked if one.mode != ranked[0].mode][:1]]
 
 
 def _repairs_of(setting: Setting) -> Iterator[Setting]:
@@ -213,8 +224,6 @@ def _repairs_of(setting: Setting) -> Iterator[Setting]:
         yield setting.with_(recompute_first_k=first)
     for share in (0.05, 0.15, 0.3):
         yield setting.with_(recompute_top_r=share)
-    yield setting.with_(positions="serial")
-    yield setting.with_(see_prefix=False)
 
 
 def _words(options: Mapping[str, Any]) -> Iterator[str]:

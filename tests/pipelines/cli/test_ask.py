@@ -55,7 +55,7 @@ def test_json_has_what_programs_rely_on(ask_json, says, checkpoint):
     found = ask_json("--threshold", "0")
     assert found["answer"] == "Sentence 3 is about apples. Zebras graze quietly."
     assert found["abstained"] is False
-    assert (found["mode"], found["model"]) == ("ape", str(checkpoint))
+    assert (found["mode"], found["model"]) == ("graph", str(checkpoint))
     (citation,) = found["citations"]
     assert set(citation) >= {
         "passage_id", "document", "start", "end", "quote", "answer_start", "answer_end",

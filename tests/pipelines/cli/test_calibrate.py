@@ -82,7 +82,7 @@ def test_without_answers_the_divergence_from_sequential_is_measured(
     assert told["labelled"] is False
     assert told["choosing"] + told["held_out"] + told["left_out"] == 6
     assert {one["name"] for one in told["tried"]} == {
-        "sequential", "ape T=0.8 S=1", "block", "prefix",
+        "sequential", told["own"], "ape T=0.8 S=1", "block", "prefix",
     }  # fmt: skip
     by_name = {one["name"]: one for one in told["tried"]}
     assert by_name["sequential"]["kl"]["mean"] == pytest.approx(0, abs=1e-7)
@@ -157,7 +157,7 @@ def test_the_measurements_are_those_of_the_engine(calibrate_json, data, index, c
     ape = next(one for one in told["tried"] if one["mode"] == "ape")
     opened = OpenIndex(index)
     lm = LocalModel.open(str(checkpoint), "float32")
-    pipeline = load_pipeline("ask").bind(index=opened, lm=lm)
+    pipeline = load_pipeline("ask", sets=["generate.mode=ape"]).bind(index=opened, lm=lm)
     from rag.evaluation.cross_validation import fold_rows
 
     ids = [f"q{n}" for n in range(6)]
@@ -193,7 +193,7 @@ def test_the_usual_search_goes_through_modes_weights_and_repairs(calibrate, data
     assert status == 0
     for stage in (
         "modes",
-        "weights of ape",
+        "weights and positions",
         "repairs",
         "answers of the best",
         "questions held out",

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -46,9 +46,10 @@ def result(found=None, ranking=None, **variables):
 
 
 class Scripted:
-    """A pipeline that gives results from a list of lists, one a batch."""
+    """A pipeline without steps that gives results from a list of lists, one a batch."""
 
     name = "scripted"
+    checked = SimpleNamespace(steps={})
 
     def __init__(self, *batches, inputs=("query",)):
         self.definition = Definition(
@@ -70,8 +71,11 @@ class Scripted:
 QUESTIONS = [Question("q", "Who?"), Question("r", "Why?")]
 
 
-def generating(*answers):
-    """A pipeline of one generator that gives these answers in turn, and what it was asked."""
+def generating(*answers, times=None):
+    """A pipeline of one generator that gives these answers in turn, and what it was asked.
+
+    With `times` the generator measures the time to the first token itself: it gives these in turn.
+    """
     left, asked = list(answers), []
 
     class Generate:
@@ -82,10 +86,20 @@ def generating(*answers):
         def stream(self, query, passages):
             yield self(query, passages)
 
+    class Measure(Generate):
+        def __init__(self):
+            self.timed = []
+
+        def first_token_ms(self, query, passages):
+            self.timed.append((query, list(passages)))
+            return times.pop(0)
+
     def find(query: Query) -> list[Passage]:
         return [passage(query.text)]
 
-    return Pipeline("generating", [find, Generate()]), asked
+    generate = Generate() if times is None else Measure()
+    pipeline = Pipeline("generating", [find, generate])
+    return pipeline, asked if times is None else (asked, generate.timed)
 
 
 def test_a_cold_answer_is_generated_again_from_its_passages_for_its_time():
@@ -98,6 +112,32 @@ def test_a_cold_answer_is_generated_again_from_its_passages_for_its_time():
     assert (first.ttft_ms, second.ttft_ms) == (5.0, 7.0)
     assert first.answer.cache == COLD
     assert first.prompt_tokens == 10
+
+
+def test_a_generator_that_measures_is_asked_once_an_answer_and_answers_nothing_again():
+    read = (passage("a"), passage("b"))
+    answers = [answer(COLD, 90.0, passages=read), answer(WARM, 70.0, passages=read[:1])]
+    pipeline, (asked, timed) = generating(*answers, times=[4.0, 6.0])
+    first, second = PipelineAsker(pipeline)(QUESTIONS)
+    assert len(asked) == 2
+    assert timed == [(Query("Who?"), list(read)), (Query("Why?"), list(read[:1]))]
+    assert (first.ttft_ms, second.ttft_ms) == (4.0, 6.0)
+    assert (first.answer.cache, second.answer.cache) == (COLD, WARM)
+
+
+def test_a_generator_that_measures_nothing_gives_no_time():
+    pipeline, (asked, timed) = generating(answer(WARM, 70.0), times=[None])
+    (outcome,) = PipelineAsker(pipeline)(QUESTIONS[:1])
+    assert (len(asked), len(timed)) == (1, 1)
+    assert outcome.ttft_ms is None
+    assert outcome.prompt_tokens == 10
+
+
+def test_without_a_measurement_a_warm_answer_keeps_its_own_time():
+    pipeline, asked = generating(answer(WARM, 7.0))
+    (outcome,) = PipelineAsker(pipeline)(QUESTIONS[:1])
+    assert len(asked) == 1
+    assert outcome.ttft_ms == 7.0
 
 
 def test_caches_that_cannot_be_filled_give_no_time():

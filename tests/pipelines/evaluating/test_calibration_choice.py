@@ -37,7 +37,7 @@ from pipelines.evaluating.calibration.settings import (
 )
 from rag.generation.local_model import LocalModel
 
-APE = Setting()
+APE = Setting.of({"mode": "ape"})
 BLOCK = Setting.of({"mode": "block"})
 GRAPH = Setting.of({"mode": "graph"})
 PREFIX = Setting.of({"mode": "prefix"})
@@ -175,7 +175,8 @@ def test_what_may_be_chosen_is_the_front_the_exact_mode_the_own_one_and_the_best
 
 
 def test_a_setting_drops_what_its_mode_has_no_use_for():
-    assert Setting.of({"mode": "ape", "k": 3, "edges": "full"}) == Setting()
+    assert Setting.of({"mode": "ape", "k": 3, "edges": "full"}) == APE
+    assert Setting.of({"k": 3, "ape_bias": 1.0}).mode == defaults()["mode"]
     block = Setting.of({"mode": "block", "ape_bias": 1.0, "recompute_first_k": 4, "max_tokens": 9})
     assert block.changed == (("mode", "block"), ("recompute_first_k", 4))
     assert block.with_(mode="sequential") == EXACT
@@ -213,9 +214,11 @@ def test_an_option_is_kept_just_where_the_generator_has_a_use_for_it(
 def test_all_options_but_prompt_sampling_and_citations_are_settings():
     every = {option.name for option in catalogue().operators["generate.cached"].options}
     others = {"prompt", "max_tokens", "temperature", "seed", "sample_top_k", "top_p", "min_p",
-              "stop", "threshold"}  # fmt: skip
-    assert every - set(OPTIONS) <= others
+              "stop", "beams", "length_penalty", "threshold", "cite", "attention_heads",
+              "fallback"}  # fmt: skip
+    assert every - set(OPTIONS) == others
     assert set(OPTIONS) == set(defaults())
+    assert set(OPTIONS) == {"mode", "pairs", *OTHERS}
 
 
 def test_changes_lead_from_the_recipes_own_setting_to_another():
@@ -231,45 +234,87 @@ def test_changes_lead_from_the_recipes_own_setting_to_another():
     assert own.options["pairs"] == [[2, 1]]
 
 
-def test_the_stages_of_the_search():
-    modes, weights, repairs = search()
-    tried = modes.settings([])
+def triples(settings):
+    names = ("ape_temperature", "ape_scale", "ape_bias")
+    return [tuple(one.options[name] for name in names) for one in settings if one.mode == "ape"]
+
+
+def test_the_search_begins_with_every_mode_and_with_ape_at_both_positions():
+    tried = search()[0].settings([])
+    assert len(set(tried)) == len(tried)
     assert {one.mode for one in tried} == {*CACHED_MODES, "prefix"}
     assert [one.options["k"] for one in tried if one.mode == "graph"] == [1, 2]
-    best = Setting.of({"ape_temperature": 0.5, "ape_bias": 0.25})
-    around = weights.settings([BLOCK, best, APE])
-    triples = [
-        tuple(o.options[f"ape_{n}"] for n in ("temperature", "scale", "bias")) for o in around
-    ]
-    assert triples == [
+    assert {APE, APE.with_(positions="serial"), BLOCK} <= set(tried)
+    # Passages one after another with neutral weights are mode block.
+    assert Setting.of({"mode": "parallel", "positions": "serial"}) not in tried
+
+
+def test_weights_are_tried_around_the_best_ape_where_its_passages_stand():
+    weights = search()[1].settings
+    best = APE.with_(ape_temperature=0.5, ape_bias=0.25)
+    around = [
         (0.3, 1.0, 0.25), (0.4, 1.0, 0.25), (0.6, 1.0, 0.25), (0.7, 1.0, 0.25),
         (0.5, 0.9, 0.25), (0.5, 1.1, 0.25), (0.5, 1.0, 0.0), (0.5, 1.0, 0.5),
     ]  # fmt: skip
-    assert weights.settings([BLOCK]) == []
-    # Neutral weights are mode parallel, which was tried.
-    neutral = Setting.of({"ape_temperature": 1.0})
-    assert neutral not in weights.settings([Setting.of({"ape_temperature": 0.9})])
-    low = weights.settings([Setting.of({"ape_temperature": 0.1})])
-    assert all(one.options["ape_temperature"] > 0 for one in low)
-    mended = repairs.settings([BLOCK, BLOCK.with_(recompute_first_k=1), APE, GRAPH])
-    assert {one.mode for one in mended} == {"block", "ape"}
-    assert {one.options["recompute_top_r"] for one in mended} == {0, 0.05, 0.15, 0.3}
-    assert {one.options["recompute_first_k"] for one in mended} == {0, 4, 16}
-    assert {one.options["see_prefix"] for one in mended} == {True, False}
-    # Block has serial positions anyway: there it is the setting itself.
-    assert BLOCK in mended
-    assert APE.with_(positions="serial") in mended
-    assert repairs.settings([]) == []
+    for positions in ("serial", "shared"):
+        found = weights([BLOCK, best.with_(positions=positions), APE])
+        assert triples(found)[:8] == around
+        assert {one.options["positions"] for one in found[:8]} == {positions}
+    # Neutral weights are mode parallel, or block, which were tried.
+    assert (1.0, 1.0, 0.0) not in triples(weights([APE.with_(ape_temperature=0.9)]))
+    assert all(t > 0 for t, _, _ in triples(weights([APE.with_(ape_temperature=0.1)])))
+    assert all(s > 0 for _, s, _ in triples(weights([APE.with_(ape_scale=0.1)])))
+
+
+def test_the_best_at_shared_positions_are_tried_at_serial_ones():
+    positions = search()[1].settings
+    best = [GRAPH.with_(k=2), APE.with_(ape_bias=0.5), GRAPH, APE]
+    serial = [one.with_(positions="serial") for one in (APE.with_(ape_bias=0.5), GRAPH.with_(k=2))]
+    assert positions(best)[-2:] == serial
+    assert positions([BLOCK, GRAPH.with_(positions="serial"), GRAPH]) == []
+    assert positions([GRAPH.with_(positions="serial"), *best])[-1:] == serial[:1]
+    assert positions([BLOCK, Setting.of({"mode": "parallel"})]) == []
+
+
+def test_only_settings_at_serial_positions_are_repaired_and_the_prefix_is_hidden_last():
+    repairs = search()[2].settings
+    serial = APE.with_(positions="serial")
+    ranked = [GRAPH, BLOCK.with_(recompute_first_k=1), BLOCK, APE, serial]
+    found = repairs(ranked)
+    *mended, first, second = found
+    assert mended == [
+        ranked[1].with_(recompute_first_k=4), ranked[1].with_(recompute_first_k=16),
+        *(ranked[1].with_(recompute_top_r=share) for share in (0.05, 0.15, 0.3)),
+        serial.with_(recompute_first_k=4), serial.with_(recompute_first_k=16),
+        *(serial.with_(recompute_top_r=share) for share in (0.05, 0.15, 0.3)),
+    ]  # fmt: skip
+    assert [first, second] == [one.with_(see_prefix=False) for one in (GRAPH, ranked[1])]
+    assert all(one.options["see_prefix"] for one in mended)
+    graph = GRAPH.with_(positions="serial")
+    assert {one.mode for one in repairs([graph, APE, BLOCK])[:-2]} == {"graph", "block"}
+    assert repairs([GRAPH, APE]) == [one.with_(see_prefix=False) for one in (GRAPH, APE)]
+    assert repairs([]) == []
+
+
+def test_the_search_stays_small():
+    ranked, count = [], 0
+    for stage in search():
+        found = [one for one in stage.settings(ranked) if one not in ranked]
+        count += len(found)
+        ranked = [*(one for one in found if not one.exact), *ranked]
+    assert 25 <= count <= 33
 
 
 def test_a_grid_has_all_combinations_over_the_recipes_own_options():
-    own = Setting.of({"see_prefix": False})
+    own = APE.with_(see_prefix=False)
     (stage,) = grid({"mode": ["ape", "block"], "ape_bias": [0.0, 0.5]}, own)
     assert stage.settings([]) == [
         own, own.with_(ape_bias=0.5), own.with_(mode="block"), own.with_(mode="block"),
     ]  # fmt: skip
     with pytest.raises(ValueError, match=r"options to try must be of mode, .*, got max_tokens"):
         grid({"max_tokens": [1]}, own)
+    with pytest.raises(ValueError, match=r"got beams, cite$"):
+        grid({"beams": [2], "mode": ["ape"], "cite": ["both"]}, own)
 
 
 def test_different_settings_have_different_names():

@@ -61,7 +61,7 @@ def generator(tiny_model, tiny_tokenizer):
     def build(*, kind=Engine, template=TEMPLATE, **options):
         model = tiny_model(dtype=torch.float64)
         identity = ModelIdentity("tiny", "weights", "rope", "float64", "tokenizer")
-        options = {"sampling": Sampling(max_tokens=12)} | options
+        options = {"mode": "ape", "sampling": Sampling(max_tokens=12)} | options
         prompt = PromptEncoder(tiny_tokenizer, identity, template)
         return GenerateCached(kind(model, identity, DictCache()), prompt, **options)
 

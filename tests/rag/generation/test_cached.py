@@ -1,17 +1,22 @@
 """Generation on cached passages: exactness, accounting, streaming, and what is not read."""
 
 import itertools
+import re
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
 from kvstore.store import KVStore
 from rag.errors import UnsupportedModelError
-from rag.generation.cached import MODES, GenerateCached
+from rag.generation.attention_citations import AttentionMatcher
+from rag.generation.beam_search import beam_search
+from rag.generation.cached import MODES, READING_OPTIONS, GenerateCached
 from rag.generation.decoding import Sampling
 from rag.generation.engine import Engine
 from rag.generation.graph_edges import GraphEdges
+from rag.generation.plain_engine import PlainEngine
 from rag.generation.plan import (
     ContextWeights,
     PlacedRows,
@@ -112,6 +117,7 @@ def generator(tiny_model, tiny_tokenizer):
         name = str(dtype).removeprefix("torch.")
         identity = ModelIdentity("tiny", "weights", "rope", name, "tokenizer")
         engine = kind(tiny_model(dtype=dtype), identity, DictCache() if cache is None else cache)
+        options.setdefault("mode", "ape")
         return GenerateCached(engine, PromptEncoder(tiny_tokenizer, identity, template), **options)
 
     return build
@@ -544,6 +550,22 @@ OPTIONS = {
 }
 
 
+SPELLED = {
+    "weights": "weights (ape_temperature, ape_scale, ape_bias)",
+    "graph": "graph (edges, k, pairs, rounds, keep_round0, self_edge)",
+    "recompute": "recompute (recompute_first_k, recompute_top_r, deviation)",
+}
+
+
+def test_the_options_of_a_pipeline_file_are_used_where_the_field_that_holds_them_is():
+    every = {"mode": set(MODES)}
+    for field, (_, modes) in OPTIONS.items():
+        spelled = SPELLED.get(field, f"({field})").partition("(")[2].rstrip(")").split(", ")
+        every |= dict.fromkeys(spelled, modes)
+    assert {name: set(modes) for name, modes in READING_OPTIONS.items()} == every
+    assert next(iter(READING_OPTIONS)) == "mode"
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("option", OPTIONS)
 def test_an_option_works_or_is_refused_and_never_ignored(generator, option, mode):
@@ -552,7 +574,8 @@ def test_an_option_works_or_is_refused_and_never_ignored(generator, option, mode
     if mode in modes:
         assert replace(usual, **{option: value}).plan(QUERY, PRUNED) != usual.plan(QUERY, PRUNED)
         return
-    with pytest.raises(ValueError, match=f"mode '{mode}' has no use for {option}, which works in "):
+    called = re.escape(SPELLED.get(option, option))
+    with pytest.raises(ValueError, match=f"mode '{mode}' has no use for {called}, which works in "):
         replace(usual, **{option: value})
 
 
@@ -592,3 +615,298 @@ def test_tokens_of_a_repair_are_prefilled(generator):
     assert used.cached == plan.cached_tokens
     assert used.prefilled == plan.computed_tokens
     assert plan.recomputed_tokens > 4
+
+
+# --- beams, stop texts, attention, several answers, time, batches, plain engines -----------------
+
+SHORT = Sampling(max_tokens=8)
+GONE = passage_of("gone", "One. ", kept=set())
+
+
+def said(made, ids):
+    """The text of tokens, with nothing that could stop it."""
+    return made.prompt.text(tuple(ids)).strip()
+
+
+def plain(answer):
+    """What must not depend on how it was asked."""
+    return replace(answer, timings_ms={}, cache=CacheUse(0, 0), tokens=TokenUse(0, 0, 0, 0))
+
+
+def test_beams_find_what_beam_search_finds(generator):
+    made = generator(beams=3, sampling=SHORT, dtype=torch.float64)
+    answer = made(QUERY, PASSAGES)
+    state = made.engine.prefill(made.plan(QUERY, PASSAGES))
+    best = beam_search(made.engine, state, 3, 8, made.prompt.stop_ids)[0]
+    assert answer.text == said(made, best.token_ids)
+    assert answer.tokens.generated == len(best.token_ids)
+    assert answer.text != replace(made, beams=1)(QUERY, PASSAGES).text
+    *pieces, last = made.stream(QUERY, PASSAGES)
+    assert "".join(pieces) == last.text == answer.text
+    assert (answer.cache.misses, last.cache.misses) == (4, 0)
+
+
+def test_one_beam_is_greedy(generator):
+    made = generator(sampling=SHORT, dtype=torch.float64)
+    assert plain(replace(made, beams=1)(QUERY, PASSAGES)) == plain(made(QUERY, PASSAGES))
+
+
+def test_a_stop_text_ends_a_beam_and_the_length_penalty_weighs_it(generator):
+    made = generator(beams=4, sampling=SHORT, dtype=torch.float64)
+    state = made.engine.prefill(made.plan(QUERY, PASSAGES))
+    # Texts that some beams come to and others do not.
+    early = said(made, beam_search(made.engine, state, 4, 2, frozenset())[0].token_ids)
+    stop = early[-1]
+    stopping = replace(made, sampling=replace(SHORT, stop=(stop,)))
+    texts = set()
+    for penalty in (0.0, 4.0):
+        answer = replace(stopping, length_penalty=penalty)(QUERY, PASSAGES)
+        (found,) = beam_search(
+            made.engine,
+            state,
+            4,
+            8,
+            made.prompt.stop_ids,
+            length_penalty=penalty,
+            ends=lambda ids: stop in made.prompt.text(ids),
+        )
+        assert answer.text == said(made, found.token_ids).partition(stop)[0].rstrip()
+        assert answer.tokens.generated == len(found.token_ids)
+        texts.add((answer.text, answer.tokens.generated))
+    assert len(texts) == 2, "the penalty must tell"
+
+
+@pytest.mark.parametrize(
+    ("options", "came"),
+    [
+        ({"sampling": Sampling(temperature=0.5)}, "temperature 0.5 and 'support'"),
+        ({"cite": "attention"}, "temperature 0.0 and 'attention'"),
+        ({"cite": "both"}, "temperature 0.0 and 'both'"),
+    ],
+)
+def test_beams_neither_sample_nor_tell_attention(generator, options, came):
+    message = f"beams above 1 need temperature 0 and cite 'support', got {came}"
+    with pytest.raises(ValueError, match=message):
+        generator(beams=2, **options)
+    assert generator(**options).beams == 1
+
+
+def test_beams_and_what_is_cited_are_checked(generator):
+    with pytest.raises(ValueError, match="beams must be at least 1, got 0"):
+        generator(beams=0)
+    with pytest.raises(ValueError, match="cite must be one of support, attention, both, got 'all'"):
+        generator(cite="all")
+
+
+def test_the_first_stop_text_of_the_sampling_or_the_template_ends_the_answer(saying):
+    for stop, text in ((("END", "lazy"), "A yield is"), (("END",), "A yield is lazy."), ((), None)):
+        pieces, answer = saying(
+            "A yield is lazy. END###more", template=replace(TEMPLATE, stop="###"),
+            sampling=Sampling(stop=stop),
+        )  # fmt: skip
+        assert "".join(pieces) == answer.text == (text or "A yield is lazy. END")
+        assert answer.finish == "stop"
+
+
+def looked_at(made, passages, heads):
+    """Shares by the definition: the mass of the queries that chose tokens, added, as a share.
+
+    By passage id, and by passage id and sentence row.
+    """
+    read = [passage for passage in passages if passage.kept_rows]
+    state = made.engine.prefill(made.plan(QUERY, read), watch=True)
+    total = torch.zeros(len(state.units) + 1, dtype=torch.float64)
+    decoded = made.engine.decode_states(state, made.sampling, made.prompt.stop_ids)
+    for _, before in decoded:
+        for layer, head in heads:
+            total += before.cache.mass[layer, head].double()
+    share = (total[:-1] / total[:-1].sum()).tolist()
+    units = list(zip(state.units, share, strict=True))
+    of_passage = {p.id: sum(s for u, s in units if u.passage == p.id) for p in passages}
+    return of_passage, {(u.passage, u.sentence): s for u, s in units}
+
+
+ALL_HEADS = tuple(itertools.product(range(3), range(6)))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("heads", [None, ((0, 1),), ((2, 5), (1, 0))], ids=str)
+def test_an_answer_has_the_attention_of_its_heads(generator, mode, heads):
+    options = {} if heads is None else {"heads": heads}
+    made = generator(
+        mode=mode, cite="attention", sampling=SHORT, dtype=torch.float64, **options
+    )  # fmt: skip
+    answer = made(QUERY, [*PRUNED, GONE])
+    shares, sentences = looked_at(made, [*PRUNED, GONE], heads or ALL_HEADS)
+    assert {one.passage_id: one.share for one in answer.attention} == pytest.approx(shares)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["gone"] == 0
+    for passage, one in zip([*PRUNED, GONE], answer.attention, strict=True):
+        want = [sentences.get((passage.id, row), 0.0) for row in range(len(passage.sentences))]
+        assert one.sentences == pytest.approx(want)
+    assert answer.attention[0].sentences[1] == 0, "it was pruned"
+    assert answer.text == replace(made, cite="support", heads=None)(QUERY, PRUNED).text
+
+
+def test_citations_by_attention_are_those_of_the_most_looked_at(generator):
+    made = generator(cite="attention", heads=((1, 2),), sampling=SHORT, dtype=torch.float64)
+    answer = made(QUERY, PASSAGES)
+    found = AttentionMatcher()(answer.text, PASSAGES, lambda _: answer.attention)
+    shares = {one.passage_id: one.share for one in answer.attention}
+    assert found.citations
+    assert {c.passage_id for c in answer.citations} == {max(shares, key=shares.get)}
+    assert not answer.abstained
+    without = replace(made, cite="support", heads=None)(QUERY, PASSAGES)
+    assert (without.attention, without.citations) == ((), ())
+
+
+class Forced(Engine):
+    """An engine that says what it is told, and looks at its passages while it does."""
+
+    script = ()
+
+    def decode_states(self, state, sampling, stop):
+        for token in self.script:
+            yield token, state
+            state = self.advance(state, token)
+
+
+def test_of_two_passages_that_say_it_the_one_that_was_looked_at_is_cited(generator, tiny_tokenizer):
+    twins = [passage_of(name, "A yield is lazy.") for name in ("first", "second")]
+    script = tiny_tokenizer("A yield is lazy.", add_special_tokens=False)["input_ids"]
+    cited = set()
+    for head in ALL_HEADS:
+        made = generator(kind=Forced, cite="both", heads=(head,))
+        made.engine.script = script
+        answer = made(QUERY, twins)
+        shares = {one.passage_id: one.share for one in answer.attention}
+        (citation,) = answer.citations
+        assert citation.passage_id == max(shares, key=shares.get)
+        cited.add(citation.passage_id)
+    assert cited == {"first", "second"}
+
+
+@pytest.mark.parametrize("mode", ["sequential", "ape", "graph"])
+def test_a_batch_has_the_attention_and_the_answers_of_each_alone(generator, mode):
+    made = generator(
+        mode=mode, cite="attention", heads=((0, 1), (2, 3)), sampling=SHORT, dtype=torch.float64
+    )
+    queries = [QUERY, Query("Which assert checks a program?"), Query("Why?")]
+    passages = [PASSAGES, [*PRUNED, GONE], [GONE]]
+    found = made.batch(query=queries, passages=passages)
+    for answer, query, given in zip(found, queries, passages, strict=True):
+        alone = made(query, given)
+        assert answer.text == alone.text
+        for one, want in zip(answer.attention, alone.attention, strict=True):
+            assert one.share == pytest.approx(want.share, abs=1e-9)
+            assert one.sentences == pytest.approx(want.sentences, abs=1e-9)
+    assert [len(answer.attention) for answer in found] == [3, 4, 0]
+
+
+@pytest.mark.parametrize("options", [{"beams": 2}, {"sampling": Sampling(8, 1.0, seed=2)}], ids=str)
+def test_a_batch_answers_as_each_alone_does(generator, options):
+    made = generator(**{"sampling": SHORT} | options, dtype=torch.float64)
+    queries, passages = [QUERY, Query("Why?")], [PASSAGES, PASSAGES[:1]]
+    found = made.batch(query=queries, passages=passages)
+    alone = [made(query, given) for query, given in zip(queries, passages, strict=True)]
+    assert list(map(plain, found)) == list(map(plain, alone))
+    with pytest.raises(ValueError, match=r"list|length|shorter"):
+        made.batch(query=queries, passages=passages[:1])
+
+
+def test_several_answers_are_samples_of_the_seeds_that_follow_from_one_prefill(generator):
+    cache = DictCache()
+    sampling = Sampling(max_tokens=8, temperature=1.0, seed=3)
+    made = generator(cache, sampling=sampling, dtype=torch.float64)
+    answers = made.several(QUERY, PASSAGES, 3)
+    assert [answer.cache.misses for answer in answers] == [4, 4, 4]
+    assert len(cache.kept) == 4
+    for number, answer in enumerate(answers):
+        alone = replace(made, sampling=replace(sampling, seed=3 + number))(QUERY, PASSAGES)
+        assert plain(answer) == plain(alone)
+        assert answer.tokens.generated == alone.tokens.generated
+    assert len({answer.text for answer in answers}) == 3
+    greedy_one = replace(made, sampling=SHORT)
+    (one,) = greedy_one.several(QUERY, PASSAGES, 1)
+    assert plain(one) == plain(greedy_one(QUERY, PASSAGES))
+    with pytest.raises(ValueError, match="temperature must be above 0 for 2 sequences"):
+        greedy_one.several(QUERY, PASSAGES, 2)
+
+
+def test_several_answers_of_beams_are_the_best_that_were_found(generator):
+    made = generator(beams=3, sampling=SHORT, dtype=torch.float64)
+    state = made.engine.prefill(made.plan(QUERY, PASSAGES))
+    best = beam_search(made.engine, state, 3, 8, made.prompt.stop_ids, num_return_sequences=3)
+    answers = made.several(QUERY, PASSAGES, 3)
+    assert [answer.text for answer in answers] == [said(made, one.token_ids) for one in best]
+    assert [a.text for a in made.several(QUERY, PASSAGES, 2)] == [a.text for a in answers[:2]]
+    assert len({one.token_ids for one in best}) == 3
+    with pytest.raises(ValueError, match=r"must be in \[1, beams\], got 4 with 3 beams"):
+        made.several(QUERY, PASSAGES, 4)
+
+
+def test_several_answers_to_nothing_abstain(generator):
+    answers = generator(kind=Untouchable).several(QUERY, [GONE], 2)
+    assert [(a.abstained, a.passages) for a in answers] == [(True, (GONE,))] * 2
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_first_token_is_timed_once_everything_is_cached(generator, mode):
+    cache = DictCache()
+    made = generator(cache, mode=mode)
+    first = made.first_token_ms(QUERY, [*PASSAGES, GONE])
+    # The exact mode has nothing to miss.
+    assert (first is None) is (mode != "sequential")
+    kept = set(cache.kept)
+    # The best passage is the target of mode graph: computed, not cached.
+    assert len(kept) == {"sequential": 0, "prefix": 1, "graph": 3}.get(mode, 4)
+    assert made.first_token_ms(QUERY, PASSAGES) > 0
+    assert set(cache.kept) == kept
+    assert made(QUERY, PASSAGES).cache.misses == 0
+    untouched = generator(kind=Untouchable, mode=mode)
+    assert untouched.first_token_ms(QUERY, []) is untouched.first_token_ms(QUERY, [GONE]) is None
+
+
+def test_a_store_that_keeps_nothing_gives_no_time(generator):
+    class Full(DictCache):
+        def put(self, segment, kv):
+            return False
+
+    made = generator(Full(), kind=partial(Engine, placed_bytes=0))
+    assert [made.first_token_ms(QUERY, PASSAGES) for _ in range(2)] == [None, None]
+
+
+class ScriptedPlain(PlainEngine):
+    """A plain engine that reads as ever, and then says what it is told."""
+
+    script = ()
+
+    def __init__(self, model, identity, _cache):
+        super().__init__(model, identity, "a test says so")
+
+    def decode(self, state, sampling, stop):
+        return iter(self.script) if self.script else super().decode(state, sampling, stop)
+
+
+def test_a_plain_engine_answers_a_sequential_prompt_as_the_other_engine_does(generator):
+    options = {"mode": "sequential", "sampling": SHORT, "dtype": torch.float64}
+    own, other = generator(kind=ScriptedPlain, **options), generator(**options)
+    logits, ids = greedy(own, PRUNED)
+    theirs, their_ids = greedy(other, PRUNED)
+    assert (logits - theirs).abs().max() < 1e-7
+    assert ids == their_ids
+    assert plain(own(QUERY, PRUNED)) == plain(other(QUERY, PRUNED))
+    assert own.first_token_ms(QUERY, PRUNED) > 0
+    assert own.batch(query=[QUERY], passages=[PRUNED])[0].text == other(QUERY, PRUNED).text
+    with pytest.raises(UnsupportedModelError, match="mode 'ape' reads cached passages"):
+        own.with_mode("ape")(QUERY, PRUNED)
+
+
+@pytest.mark.parametrize("cite", ["attention", "both"])
+def test_without_attention_to_watch_support_decides(generator, tiny_tokenizer, cite):
+    made = generator(kind=ScriptedPlain, mode="sequential", cite=cite)
+    made.engine.script = tiny_tokenizer("A yield is lazy.", add_special_tokens=False)["input_ids"]
+    answer = made(QUERY, PASSAGES)
+    assert answer.attention == ()
+    assert [citation.passage_id for citation in answer.citations] == ["yield"]
+    assert plain(answer) == plain(replace(made, cite="support")(QUERY, PASSAGES))
