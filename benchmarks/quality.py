@@ -1,4 +1,4 @@
-"""Quality of every way to read passages: three commands, from data to a page.
+"""Quality of every way to read passages: four commands, from data to a page.
 
     python benchmarks/quality.py prepare ../shared/data/squad ../shared/data/hotpotqa -o DIR
     python benchmarks/quality.py generate DIR -o ROWS --jobs 8
@@ -6,16 +6,19 @@
     python benchmarks/quality.py page ROWS -o docs
 
 `prepare` retrieves and prunes, with the encoder and without a language model. `generate` and
-`timing` need the language model alone, and can run on another machine; they append a row as soon as
-they have it, and the same command goes on where it was stopped. `page` writes
-`generation-results.csv`, every measured value, and from it `generation-results.md`; without ROWS it
-makes the page from the values that are there.
+`timing` need the language model alone, and can run on another machine. They append a row as soon as
+they have it, and the same command goes on where it was stopped, on another device too; there the
+exact mode is asked again, so that differences have both sides from one device. `page` writes
+`generation-results.csv`, every measured value, and from it `generation-results.md` and `.svg`;
+without ROWS it makes them from the values that are there.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+
+PARTS = ("grid", "five", "ten", "repairs", "places")
 
 
 def main() -> None:
@@ -45,6 +48,7 @@ def main() -> None:
         args.limit,
         args.plain,
         getattr(args, "masses", False),
+        getattr(args, "part", None),
     )
     (generate if args.command == "generate" else timing)(run)
 
@@ -64,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
             command.add_argument("--minutes", type=float, help="stop after so many")
             command.add_argument("--block", type=int, default=8, help="questions at a time")
+            command.add_argument(
+                "--part", action="append", choices=PARTS, help="only this one; may be repeated"
+            )
             command.add_argument(
                 "--masses", action="store_true", help="write attention masses beside the rows"
             )

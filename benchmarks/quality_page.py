@@ -1,464 +1,292 @@
-"""The quality page: from rows to a table of values, and from that to Markdown."""
+"""The quality page: from a table of values to Markdown and a picture."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import fmean
 
-from quality_rows import ABOUT, CHOSEN, read_rows
-from quality_settings import BIASED, BIASES, EXACT, PLACES, SCALES, TEMPERATURES, told
-from retrieval_grid import shown, table
+from quality_chart import chart
+from quality_settings import AGAIN, EXACT
+from quality_summary import in_short
+from quality_tables import (
+    IN_PLACE,
+    PRUNED,
+    SERIAL,
+    answers_table,
+    fidelity_table,
+    first_token_ms,
+    grid_tables,
+    pairs_table,
+    places_table,
+    pooled_table,
+    settings_of,
+    targets_table,
+    timing_table,
+)
+from quality_values import Measured, Results, about, as_csv, joined, pooled, read_csv
 
-from rag.evaluation.comparison import Difference, difference_of
-from rag.evaluation.statistics import holm
 from rag.files import write_atomically
-from rag.generation.plan import ContextWeights
 
-METRICS = {
-    "em": 0,
-    "f1": 3,
-    "contains": 0,
-    "nll": 3,
-    "kl": 4,
-    "cached": 0,
-    "computed": 0,
-    "recomputed": 0,
-    "ttft_ms": 1,
-    "stock_ms": 1,
+CSV, PAGE, CHART = "generation-results.csv", "generation-results.md", "generation-results.svg"
+TITLES = {
+    "grid": "the grid",
+    "five": "5 passages",
+    "ten": "10 passages",
+    "repairs": "repairs and edges",
+    "places": "places",
 }
-"""What is kept of a row, with its decimals."""
-NOTHING = "-"
-CSV, PAGE = "generation-results.csv", "generation-results.md"
-TARGETS = ("ape", "into_top_1", "into_top_2", "into_top_3")
-GROUPS = {
-    "rank 1": ("1", "1"),
-    "rank 2": ("2", "2"),
-    "ranks 3 to 5": ("3", "5"),
-    "none found": ("", ""),
-}
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What one part gave on one data set.
-
-    Attributes:
-        ids: of the questions.
-        gold: ranks of the gold passages among those read, of each question.
-        values: by setting and metric one a question, None where there is none.
-    """
-
-    ids: list[str]
-    gold: list[tuple[int, ...]]
-    values: dict[str, dict[str, list[float | None]]]
-
-    def complete(self) -> Measured:
-        """Return the questions that every setting was asked; `corpus` has no use for some."""
-        asked = [of["nll"] for name, of in self.values.items() if name != "corpus"]
-        rows = [row for row in range(len(self.ids)) if all(one[row] is not None for one in asked)]
-        return self.at(rows)
-
-    def at(self, rows: Sequence[int]) -> Measured:
-        """Return some of the questions."""
-        return Measured(
-            [self.ids[row] for row in rows],
-            [self.gold[row] for row in rows],
-            {
-                name: {metric: [of_metric[row] for row in rows] for metric, of_metric in of.items()}
-                for name, of in self.values.items()
-            },
-        )
-
-    def of(self, setting: str, metric: str) -> list[float]:
-        """Return the values that there are."""
-        found = self.values.get(setting, {}).get(metric, [])
-        return [value for value in found if value is not None]
-
-    def paired(self, a: str, b: str, metric: str) -> Difference | None:
-        """Return how setting b differs from a, over the questions that both have."""
-        values = (self.values[one].get(metric, []) for one in (a, b))
-        pairs = [
-            (of_a, of_b)
-            for of_a, of_b in zip(*values, strict=True)
-            if of_a is not None and of_b is not None
-        ]
-        return difference_of(pairs) if pairs else None
-
-
-Results = dict[tuple[str, str], Measured]
-"""By part and data set."""
+REPAIRED = ("ape", "ape, serial", "block")
 
 
 def write_page(rows: Path | None, out: Path) -> Path:
-    """Write the values, if there are new ones, and the page that is made from them."""
-    values = out / CSV
+    """Write the values, if there are new ones, and the page and picture that are made from them."""
     if rows is not None:
-        content = as_csv(rows).encode()
-        write_atomically(values, lambda file: file.write(content), mode=0o644)
-    text = values.read_text(encoding="utf-8")
-    page_content = "".join(page(read_csv(text), about(text))).encode()
-    target = out / PAGE
-    write_atomically(target, lambda file: file.write(page_content), mode=0o644)
-    return target
+        _write(out / CSV, as_csv(rows))
+    text = (out / CSV).read_text(encoding="utf-8")
+    found = read_csv(text)
+    _write(out / CHART, chart(_of_part(found, "five")))
+    _write(out / PAGE, "".join(page(found, about(text))).rstrip("\n") + "\n")
+    return out / PAGE
 
 
-def as_csv(folder: Path) -> str:
-    """Return all values of the rows in a folder: a line a part, data set, setting and metric.
-
-    Values are in the order of the line `id` of their part and data set, with spaces between; where
-    there is none stands a dash. The line `gold` has the ranks of gold passages among those read.
-    """
-    parts: dict[tuple[str, str], dict[str, dict[str, dict[str, str]]]] = {}
-    gold: dict[tuple[str, str], dict[str, str]] = {}
-    for row in [*read_rows(folder), *read_rows(folder, "timing-*.jsonl")]:
-        key = row["part"], row["data"]
-        of = parts.setdefault(key, {}).setdefault(row["setting"], {})
-        for metric, digits in METRICS.items():
-            if metric in row:
-                of.setdefault(metric, {})[row["id"]] = f"{row[metric]:.{digits}f}"
-        if "gold" in row:
-            gold.setdefault(key, {})[row["id"]] = row["gold"] or NOTHING
-    lines: list[tuple[str, ...]] = [("part", "data", "setting", "metric", "values")]
-    for path in (folder / ABOUT, folder / CHOSEN):
-        if path.exists():
-            said = json.loads(path.read_text(encoding="utf-8"))
-            lines += [("", "", path.stem, name, _plain(value)) for name, value in said.items()]
-    for key, settings in parts.items():
-        ids = sorted(gold.get(key, {}))
-        lines.append((*key, "", "id", " ".join(ids)))
-        lines.append((*key, "", "gold", " ".join(gold[key][id_] for id_ in ids)))
-        for setting, metrics in settings.items():
-            for metric, of_metric in metrics.items():
-                told_ = " ".join(_short(of_metric.get(id_, NOTHING)) for id_ in ids)
-                lines.append((*key, setting, metric, told_))
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
-    return text.getvalue()
+def _write(path: Path, text: str) -> None:
+    write_atomically(path, lambda file: file.write(text.encode()), mode=0o644)
 
 
-def _plain(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+def _of_part(found: Results, part: str) -> dict[str, Measured]:
+    """Return a part's values by data set, squad before hotpotqa."""
+    return {data: one for (name, data), one in sorted(found.items(), reverse=True) if name == part}
 
 
-def _short(number: str) -> str:
-    """Return a number without the zeros that end its decimals."""
-    return number.rstrip("0").rstrip(".") if "." in number else number
-
-
-def read_csv(text: str) -> Results:
-    """Return what `as_csv` wrote, parts and settings in its order."""
-    found: Results = {}
-    for line in csv.DictReader(io.StringIO(text)):
-        values = line["values"].split(" ")
-        key = line["part"], line["data"]
-        if not line["part"]:
-            continue
-        if line["metric"] == "id":
-            found[key] = Measured(values, [], {})
-        elif line["metric"] == "gold":
-            found[key].gold.extend(
-                () if ranks == NOTHING else tuple(map(int, ranks.split("|"))) for ranks in values
-            )
-        else:
-            of = found[key].values.setdefault(line["setting"], {})
-            of[line["metric"]] = [None if one == NOTHING else float(one) for one in values]
-    return found
-
-
-def pooled(found: Results, part: str) -> Measured:
-    """Return the questions of all data sets together, with the settings that all of them have."""
-    of_part = [one.complete() for (name, _), one in found.items() if name == part]
-    names = [name for name in of_part[0].values if all(name in one.values for one in of_part)]
-    return Measured(
-        [id_ for one in of_part for id_ in one.ids],
-        [ranks for one in of_part for ranks in one.gold],
-        {
-            name: {
-                metric: [value for one in of_part for value in one.values[name].get(metric, [])]
-                for metric in of_part[0].values[name]
-            }
-            for name in names
-        },
-    )
-
-
-def answers_table(one: Measured, names: Sequence[str], against: str) -> str:
-    """Return answers, likelihood, distance and cost of settings, against one of them.
-
-    Holm's correction is over the table's differences in F1.
-    """
-    others = [name for name in names if name != against]
-    differences = {name: one.paired(against, name, "f1") for name in others}
-    known = {name: found for name, found in differences.items() if found is not None}
-    corrected = dict(zip(known, holm([found.p for found in known.values()]), strict=True))
-    rows = []
-    for name in names:
-        nll = None if name == against else one.paired(against, name, "nll")
-        f1 = known.get(name)
-        rows.append(
-            [
-                f"`{name}`",
-                f"{fmean(one.of(name, 'em')):.3f}",
-                shown(one.of(name, "f1")),
-                f"{fmean(one.of(name, 'contains')):.3f}",
-                "" if f1 is None else f"{_interval(f1)}, p {corrected[name]:.2g}",
-                f"{fmean(one.of(name, 'nll')):.3f}",
-                "" if nll is None else _interval(nll),
-                f"{fmean(one.of(name, 'kl')):.3f}",
-                f"{fmean(one.of(name, 'computed')):.0f}",
-                ttft(one, name),
-            ]
-        )
-    base = f"- `{against}`"
-    header = ["", "EM", "F1", "Contains", f"F1 {base}", "NLL", f"NLL {base}", "KL", "computed"]
-    return table([*header, "TTFT, ms"], rows)
-
-
-def ttft(one: Measured, name: str) -> str:
-    """Return the mean time to the first token; of the exact mode that of the faster prefill."""
-    means = [fmean(found) for metric in ("ttft_ms", "stock_ms") if (found := one.of(name, metric))]
-    return f"{min(means):.0f}" if means else ""
-
-
-def _interval(found: Difference, digits: int = 3) -> str:
-    numbers = (found.difference, found.low, found.high)
-    middle, low, high = (f"{number:+.{digits}f}" for number in numbers)
-    return f"{middle} [{low}, {high}]"
-
-
-def fidelity_table(one: Measured, five: Measured) -> str:
-    """Return likelihood and distance of repairs and edges, beside the plain modes.
-
-    Args:
-        one: the part of the repairs.
-        five: has the plain modes over the same questions, and more.
-    """
-    rows_of = {id_: row for row, id_ in enumerate(five.ids)}
-    kept = [row for row, id_ in enumerate(one.ids) if id_ in rows_of]
-    here, plain = one.at(kept), five.at([rows_of[one.ids[row]] for row in kept])
-    names = [name for name in ("parallel", "ape", "block", *TARGETS[1:]) if name in plain.values]
-    values = {**here.values, **{name: plain.values[name] for name in names}}
-    joined = Measured(here.ids, here.gold, values)
-    order = [EXACT, *names, *(name for name in here.values if name != EXACT)]
-    whole = fmean(joined.of(EXACT, "computed"))
-    rows = []
-    for name in order:
-        nll = joined.paired(EXACT, name, "nll")
-        rows.append(
-            [
-                f"`{name}`",
-                f"{fmean(joined.of(name, 'nll')):.3f}",
-                "" if nll is None or name == EXACT else _interval(nll),
-                shown(joined.of(name, "kl")),
-                f"{fmean(joined.of(name, 'computed')):.0f}",
-                f"{fmean(joined.of(name, 'computed')) / whole:.0%}",
-            ]
-        )
-    return table(["", "NLL", f"NLL - `{EXACT}`", "KL", "computed", "of the prompt"], rows)
-
-
-def targets_table(one: Measured) -> str:
-    """Return what each further target gives, by where the last gold passage was found."""
-    rows = []
-    for title, of_group in groups(one).items():
-        for before, name in zip((None, *TARGETS[:-1]), TARGETS, strict=True):
-            if not of_group.ids:
-                continue
-            f1, nll = (
-                None if before is None else of_group.paired(before, name, metric)
-                for metric in ("f1", "nll")
-            )
-            rows.append(
-                [
-                    f"{title}, n = {len(of_group.ids)}" if before is None else "",
-                    f"`{name}`",
-                    f"{fmean(of_group.of(name, 'f1')):.3f}",
-                    "" if f1 is None else _interval(f1),
-                    f"{fmean(of_group.of(name, 'nll')):.3f}",
-                    "" if nll is None else _interval(nll),
-                    f"{fmean(of_group.of(name, 'computed')):.0f}",
-                ]
-            )
-    header = ["last gold passage", "", "F1", "F1 - one less", "NLL", "NLL - one less", "computed"]
-    return table(header, rows)
-
-
-def groups(one: Measured) -> dict[str, Measured]:
-    """Return the questions by the rank of the last gold passage among those read."""
-    found = {"all": one}
-    for title, (low, high) in GROUPS.items():
-        found[title] = one.at(
-            [
-                row
-                for row, ranks in enumerate(one.gold)
-                if (int(low) <= max(ranks) <= int(high) if ranks and low else not (ranks or low))
-            ]
-        )
-    return found
-
-
-def grid_tables(one: Measured) -> Iterator[str]:
-    """Yield APE's grid, by NLL and by KL, with its biases."""
-    for metric in ("nll", "kl"):
-        rows = [
-            [
-                f"T = {t:g}",
-                *(f"{fmean(one.of(told(ContextWeights(t, s)), metric)):.3f}" for s in SCALES),
-            ]
-            for t in TEMPERATURES
-        ]
-        yield f"{metric.upper()}:\n\n"
-        yield table(["", *(f"S = {s:g}" for s in SCALES)], rows) + "\n"
-        rows = [
-            [
-                told(ContextWeights(t, s)),
-                *(f"{fmean(one.of(told(ContextWeights(t, s, b)), metric)):.3f}" for b in BIASES),
-            ]
-            for t, s in BIASED
-        ]
-        yield table(["", *(f"b = {b:g}" for b in BIASES)], rows) + "\n"
-
-
-def places_table(one: Measured) -> str:
-    """Return F1 and NLL by the place of the gold passages, and how far the ends are apart."""
-    modes = list(dict.fromkeys(name.rpartition(",")[0] for name in one.values))
-    rows = []
-    for mode in modes:
-        names = [f"{mode}, gold {place}" for place in PLACES]
-        cells = [f"`{mode}`"]
-        for metric in ("f1", "nll"):
-            ends = one.paired(names[0], names[-1], metric)
-            cells += [f"{fmean(one.of(name, metric)):.3f}" for name in names]
-            cells.append("" if ends is None else _interval(ends))
-        rows.append(cells)
-    header = [
-        f"{metric}, {place}" for metric in ("F1", "NLL") for place in (*PLACES, "last - first")
-    ]
-    return table(["", *header], rows)
-
-
-def ranked_table(one: Measured) -> str:
-    """Return the modes that read cached passages by F1 over all data sets, against `ape`."""
-    named = [name for name, of in one.values.items() if one.of(name, "f1") and EXACT not in name]
-    mean = {name: fmean(one.of(name, "f1")) for name in named}
-    rows = []
-    for pruned in (False, True):
-        names = sorted(
-            (name for name in named if (", pruned" in name) is pruned), key=lambda n: -mean[n]
-        )
-        base = "ape, pruned" if pruned else "ape"
-        exact = f"{EXACT}, pruned" if pruned else EXACT
-        if base not in one.values or exact not in one.values:
-            continue
-        found = {name: one.paired(base, name, "f1") for name in names if name != base}
-        known = {name: difference for name, difference in found.items() if difference is not None}
-        corrected = dict(zip(known, holm([d.p for d in known.values()]), strict=True))
-        for name in (exact, *names):
-            difference = known.get(name)
-            rows.append(
-                [
-                    f"`{name}`",
-                    shown(one.of(name, "f1")),
-                    f"{fmean(one.of(name, 'nll')):.3f}",
-                    ""
-                    if difference is None
-                    else f"{_interval(difference)}, p {corrected[name]:.2g}",
-                    f"{fmean(one.of(name, 'computed')):.0f}",
-                    ttft(one, name),
-                ]
-            )
-    return table(["", "F1", "NLL", "F1 - `ape`", "computed", "TTFT, ms"], rows)
-
-
-def about(text: str) -> dict[str, str]:
-    """Return what the values say of where they come from, and the weights that were chosen."""
-    lines = csv.DictReader(io.StringIO(text))
-    return {line["metric"]: line["values"] for line in lines if not line["part"]}
-
-
-def page(found: Results, said: Mapping[str, str]) -> Iterator[str]:
+def page(found: Results, said: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
     """Yield the parts of the page."""
-    sets = list(dict.fromkeys(data for _, data in found))
-    where = " with ".join(said[name] for name in ("device", "libraries") if name in said)
-    least = {name: values.split(" ") for name, values in said.items() if name in ("nll", "kl")}
-    chosen = "; ".join(
-        f"`least {name.upper()}`: T = {t}, S = {s}, b = {b}" for name, (t, s, b) in least.items()
-    )
-    yield INTRODUCTION.format(where=where or "unknown", chosen=chosen or "none")
-    if any(part == "five" for part, _ in found):
-        yield f"\n## All data sets: which mode\n\n{RANKED}\n"
-        yield ranked_table(pooled(found, "five"))
-    for data in sets:
-        yield from _of_set(data, {part: one for (part, of), one in found.items() if of == data})
+    five, ten = _of_part(found, "five"), _of_part(found, "ten")
+    repairs = {
+        data: joined(one, five[data])
+        for data, one in _of_part(found, "repairs").items()
+        if data in five
+    }
+    yield TITLE
+    yield "".join(f"- {sentence}\n" for sentence in in_short(found))
+    yield PICTURE
+    yield _how(found, said)
+    if five:
+        yield f"\n## All questions together, 5 passages\n\n{POOLED}\n"
+        yield from _pooled(pooled(found, "five"))
+    for data, one in five.items():
+        yield from _of_set(data, one)
+    for data, one in ten.items():
+        yield f"\n## {data}: 10 passages\n\n"
+        yield answers_table(one, settings_of(one), EXACT)
+    if five:
+        yield f"\n## How many targets\n\n{TARGETS}"
+        for data, one in five.items():
+            yield f"\n{data}:\n\n{targets_table(one)}"
+    if five:
+        yield f"\n## What pruning changes\n\n{PRUNING}\n"
+        yield pairs_table(five, (*PRUNED, *IN_PLACE), ("f1", "nll"))
+        yield f"\n## Positions\n\n{POSITIONS}\n"
+        both = {data: joined(one, repairs.get(data, one)) for data, one in five.items()}
+        yield pairs_table(both, SERIAL, ("f1", "nll", "kl"))
+    if repairs:
+        yield from _repairs(repairs)
+    if places := _of_part(found, "places"):
+        yield from _places(places)
     if any(part == "grid" for part, _ in found):
         yield f"\n## APE's weights\n\n{GRID}\n"
         yield from grid_tables(pooled(found, "grid"))
+    yield from _timing({5: five, 10: ten}, said.get("timing", {}))
 
 
-def _of_set(data: str, parts: Mapping[str, Measured]) -> Iterator[str]:
-    complete = {part: one.complete() for part, one in parts.items()}
-    five = complete.get("five")
-    if five is not None and five.ids:
-        whole = [name for name in five.values if ", pruned" not in name]
-        pruned = [name for name in five.values if ", pruned" in name]
-        yield f"\n## {data}: {len(five.ids)} questions, 5 passages\n\n"
-        yield answers_table(five, whole, EXACT)
+def _how(found: Results, said: Mapping[str, Mapping[str, str]]) -> str:
+    rows = _where(found, said["rows"])
+    chosen = []
+    for metric, values in said.get("calibrated", {}).items():
+        t, s, b = values.split(" ")
+        chosen.append(f"`least {metric.upper()}` has T = {t}, S = {s}, b = {b}")
+    return HOW.format(rows=rows, again=_again(found), chosen=" and ".join(chosen))
+
+
+def _where(found: Results, devices: Mapping[str, str]) -> str:
+    """Return which device gave what: all rows of the first one, and the settings of the others."""
+    names = list(devices)
+    first = f"Rows are from: {names[0]} ({devices[names[0]]} rows)."
+    told = []
+    for place, device in enumerate(names[1:], 1):
+        parts = []
+        for part, title in TITLES.items():
+            of_part = [one for (name, _), one in found.items() if name == part]
+            known = {name for one in of_part for name in one.values if not name.endswith(AGAIN)}
+            here = {name for name in known for one in of_part if place in one.raw(name, "device")}
+            if here:
+                listed = ", ".join(f"`{name}`" for name in sorted(here))
+                parts.append(f"{title}: {'every setting' if here == known else listed}")
+        told.append(
+            f"Others, of the settings that follow, are from: {device} ({devices[device]} rows);"
+            f" {'; '.join(parts)}."
+        )
+    return " ".join([first, *told])
+
+
+def _again(found: Results) -> str:
+    """Return how far two devices are apart in the exact mode."""
+    if not _of_part(found, "five"):
+        return ""
+    one = pooled(found, "five")
+    repeated = f"{EXACT}, {AGAIN}"
+    here = one.asked(EXACT, repeated)
+    if not here.ids:
+        return ""
+    f1, nll = (
+        [a - b for a, b in zip(here.of(repeated, metric), here.of(EXACT, metric), strict=True)]
+        for metric in ("f1", "nll")
+    )
+    apart, mean = fmean(map(abs, nll)), fmean(nll)
+    return (
+        f" `{EXACT}` was asked {len(nll)} questions of the first table on both devices: F1 differs"
+        f" in {sum(map(bool, f1))} of them, NLL by {apart:.3f} on average and by {mean:+.3f} in its"
+        " mean. So much comes from rounding and library versions alone."
+    )
+
+
+def _pooled(one: Measured) -> Iterator[str]:
+    whole = [name for name in settings_of(one) if ", pruned" not in name]
+    pruned = [name for name in settings_of(one) if ", pruned" in name]
+    yield pooled_table(one, whole, EXACT, "ape")
+    if pruned:
         yield "\nOnly the sentences that the pruner keeps:\n\n"
-        yield answers_table(five, pruned, f"{EXACT}, pruned")
-        yield f"\n### {data}: how many targets\n\n{DEPTH}\n"
-        yield targets_table(five)
-    ten = complete.get("ten")
-    if ten is not None and ten.ids:
-        yield f"\n### {data}: {len(ten.ids)} questions, 10 passages\n\n"
-        yield answers_table(ten, list(ten.values), EXACT)
-    repairs = complete.get("repairs")
-    if repairs is not None and repairs.ids and five is not None:
-        yield f"\n### {data}: repairs and edges, {len(repairs.ids)} questions\n\n"
-        yield fidelity_table(repairs, five)
-    places = complete.get("places")
-    if places is not None and places.ids:
-        yield f"\n### {data}: where the gold passages stand, {len(places.ids)} questions\n\n"
-        yield places_table(places)
+        yield pooled_table(one, pruned, f"{EXACT}, pruned", "ape, pruned")
 
 
-INTRODUCTION = """# Results of generation on cached passages
+def _of_set(data: str, one: Measured) -> Iterator[str]:
+    whole = [name for name in settings_of(one) if ", pruned" not in name]
+    pruned = [name for name in settings_of(one) if ", pruned" in name]
+    yield f"\n## {data}: 5 passages\n\n"
+    yield answers_table(one, whole, EXACT)
+    if pruned:
+        yield "\nOnly the sentences that the pruner keeps:\n\n"
+        yield answers_table(one, pruned, f"{EXACT}, pruned")
 
-Made by
+
+def _repairs(sets: Mapping[str, Measured]) -> Iterator[str]:
+    everything = list(dict.fromkeys(name for one in sets.values() for name in one.values))
+    mine = [name for name in everything if not name.endswith(AGAIN) and ", pruned" not in name]
+    families: dict[str, list[str]] = {name: [name] for name in REPAIRED}
+    for name in mine:
+        home = next((one for one in reversed(REPAIRED[:2]) if name.startswith(f"{one},")), None)
+        home = "block" if name.startswith("block,") else home
+        if home and name not in REPAIRED and "least" not in name and "paper" not in name:
+            families[home].append(name)
+    yield f"\n## Repairs\n\n{REPAIRS}\n"
+    yield fidelity_table(sets, [EXACT, *(name for of in families.values() for name in of)])
+    edges = [name for name in mine if not name.startswith(("ape", "block", "parallel", EXACT))]
+    targets = [name for name in edges if name.startswith("into_top")]
+    order = [*sorted(targets, key=lambda name: ("," in name, name)), *edges]
+    order = [EXACT, "parallel", *dict.fromkeys(order)]
+    yield f"\n## Edges\n\n{EDGES}\n"
+    yield fidelity_table(sets, order)
+
+
+def _places(places: Mapping[str, Measured]) -> Iterator[str]:
+    tables = {data: places_table(one) for data, one in places.items()}
+    if any(tables.values()):
+        yield f"\n## Where the gold passages stand\n\n{PLACED}"
+        for data, rows in tables.items():
+            if rows:
+                yield f"\n{data}:\n\n{rows}"
+
+
+def _timing(parts: Mapping[int, Mapping[str, Measured]], where: Mapping[str, str]) -> Iterator[str]:
+    timed = {
+        f"{data}, {count} passages": one
+        for count, sets in parts.items()
+        for data, one in sets.items()
+        if first_token_ms(one, EXACT) is not None
+    }
+    if timed:
+        device = ", ".join(f"{device}, {told}" for device, told in where.items())
+        n = max(len(one.of(EXACT, "ttft_ms")) for one in timed.values())
+        yield f"\n## Time to the first token\n\n{TIMED.format(device=device, n=n)}\n"
+        yield timing_table(timed)
+
+
+TITLE = """# What each way to read cached passages is worth
+
+## In short
+
+"""
+PICTURE = """
+![F1 against the tokens computed before the first token](generation-results.svg)
+"""
+HOW = """
+## How it was measured
 
     python benchmarks/quality.py prepare ../shared/data/squad ../shared/data/hotpotqa -o DIR
-    python benchmarks/quality.py generate DIR -o ROWS --jobs 10 --masses
+    python benchmarks/quality.py generate DIR -o ROWS --jobs 12 --masses
     python benchmarks/quality.py timing DIR -o ROWS --limit 20
     python benchmarks/quality.py page ROWS -o docs
 
-from SmolLM2-135M-Instruct (Q4_1 weights, dequantised) in bfloat16, greedy, answers of one line and
-at most 24 tokens; rows are from {where}. Every value is in `generation-results.csv`, and
-`page -o docs` makes this page from it. Passages are those that recipe `hybrid` retrieves for squad,
-and `graph-compress` for hotpotqa. All settings of a table read the same passages of the same
-questions. `sequential` is one prompt with the best passage last, its best order, and its TTFT is
-the shorter one of our prefill's and the stock model's.
+The last command makes this page. `generate` goes on where it was stopped, on another device too;
+`--part` and `--limit` choose what is done. SmolLM2-135M-Instruct (Q4_1 weights, dequantised) in
+bfloat16, greedy, answers of one line and at most 24 tokens. Passages are those that recipe `hybrid`
+retrieves for squad and `graph-compress` for hotpotqa. Every value is in
+[generation-results.csv](generation-results.csv); [generation.md](generation.md) explains the modes.
 
-- NLL: of the first accepted answer, nats a token. KL: from `sequential` over the first 8 tokens of
-  its own answer, nats a token, reading the same tokens; that of `sequential` is what rounding does
-  between two batches.
-- computed: tokens that run through the model before the first one of the answer. TTFT: with all
-  passages cached in memory, median of 3 for each of 20 questions, on an idle CPU.
-- Intervals are 95 % bootstraps over questions; differences are paired, p of paired randomisation
-  tests (10,000), Holm's correction over a table.
+{rows}
+
+A difference is taken from an exact answer of the same device where there is one.{again}
+
+- `n`: questions that a setting was asked. Means of rows with another n are over other questions;
+  differences are always over the questions that both have.
+- `sequential`: one prompt with the best passage last, next to the question.
+- EM, F1, Contains: of the answer against the accepted ones. NLL: of the first accepted answer, nats
+  a token, lower is better. KL: from `sequential` over the first 8 tokens of its own answer, nats a
+  token, reading the same text; that of `sequential` itself is what rounding does between two ways
+  to compute the same thing.
+- computed: tokens that run through the model before the first one of the answer, all passages being
+  cached; in later tables as a share of those of `sequential`.
+- Intervals are 95 % bootstraps over questions. Differences are paired; p comes from paired
+  randomisation tests (10,000) with Holm's correction over the column.
 - `ape` has T = 0.8, S = 1, b = 0; paper's weights are T = 0.9, S = 0.9. The best cells of the grid
-  below, which was measured on other questions, are {chosen}.
-- `into_top_k`: the k best passages are computed anew over all others, in mode `graph`.
-- pruned: rows of sentences that score below 0.4 are left out; the rest is re-packed, or in place.
+  below, which was measured on other questions: {chosen}.
+- serial: passages stand one after another, and the question after them, as in one prompt; else
+  all start at the same position.
+- pruned: rows of sentences that score below 0.4 are left out; the rest is re-packed, or left in
+  place.
+- `into_top_k`: the k best passages are computed anew over all others (mode `graph`).
+- The papers' own numbers are for models about sixty times as large, some of them fine-tuned.
 """
-RANKED = """F1 over the questions of all data sets. Modes that read cached passages come best first,
-those that read whole passages before the others; differences are from `ape` on the same text.
+POOLED = """Best F1 first, below the exact mode. Settings with a smaller n stand where their own
+mean puts them; what counts is their difference.
 """
-GRID = """Mean over all data sets, 5 passages, on questions that are reported nowhere else.
-"""
-DEPTH = """Differences are from the row above. Questions are grouped by the rank of the last gold
+TARGETS = """Differences are from the row above. Questions are grouped by the rank of the last gold
 passage among the five; where a question has several, those that were not found do not count.
+"""
+PRUNING = """From whole passages to kept sentences, re-packed, and from re-packed ones to the same
+rows left where they were.
+"""
+POSITIONS = """From shared to serial positions, with nothing else changed: `parallel` and `block`
+differ in positions alone. Below 0 is better for NLL and KL.
+"""
+REPAIRS = """Rows computed anew see everything before them. `first k` are the first k of each
+passage but the first (LegoLink); a share of rows is those that differ most from what is cached, by
+value or by key (CacheBlend); `passages twice` reads all of them once more before the question.
+"""
+EDGES = """Edges lead from the passages that are seen to those that are computed anew over them.
+`from_top_m`: all others see the best m. `full`: each sees all others. `chain`: each sees the worse
+ones. `corpus`: edges of the corpus graph, on the questions whose passages have any. `cached one
+too`: the question sees the target's cached rows beside the new ones; `sees itself`: so does the
+target.
+"""
+PLACED = """The same five passages with the gold ones at another place of the prompt; `last` is next
+to the question. For a mode without an order between passages only rounding can differ, and the
+device, as one place can be from another device than the next.
+"""
+GRID = """Mean over all data sets, 5 passages, on questions that are reported nowhere else. T
+divides the logits of the passages, S scales and b shifts their weight against everything else.
+"""
+TIMED = """Mean over {n} questions of the median of 3, with all passages cached in memory
+({device}); in brackets the share of the exact mode's on the same text. The time of the exact mode
+is the shorter one of this engine's prefill and the stock model's.
 """

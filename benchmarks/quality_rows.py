@@ -17,7 +17,18 @@ import numpy as np
 import torch
 import transformers
 from quality_data import Asked, read_asked
-from quality_settings import EXACT, TOP_1, Part, Setting, edges_to, first_part, grid, ordered, parts
+from quality_settings import (
+    AGAIN,
+    EXACT,
+    TOP_1,
+    Part,
+    Setting,
+    edges_to,
+    first_part,
+    grid,
+    ordered,
+    parts,
+)
 
 from rag.evaluation.answers import contains_answer, exact_match, token_f1
 from rag.files import write_atomically
@@ -111,14 +122,14 @@ class Bench:
 
     def __init__(self, model: str, *, plain: bool, block: int) -> None:
         self.loaded = load_language_model(model)
-        engine = Engine(
+        self.engine = Engine(
             self.loaded.model,
             self.loaded.identity,
             Kept(24 * block + 8),
             copy_context=True if plain else None,
         )
         prompt = PromptEncoder(self.loaded.tokenizer, self.loaded.identity)
-        self.generate = GenerateCached(engine, prompt, sampling=Sampling(LONGEST))
+        self.generate = GenerateCached(self.engine, prompt, sampling=Sampling(LONGEST))
         self.stop = prompt.stop_ids
         self.references: dict[tuple[object, ...], Reference] = {}
 
@@ -151,7 +162,7 @@ class Bench:
         block = [one for one in found if one is not None]
         if not block:
             return [], {}
-        engine = self.generate.engine
+        engine = self.engine
         states = engine.prefill_batch([one.plan for one in block], watch=setting.watched)
         for state in states:
             engine.store(state.fresh)
@@ -195,6 +206,7 @@ class Bench:
             "computed": plan.computed_tokens,
             "recomputed": plan.computed_tokens - question,
             "gold": "|".join(map(str, one.asked.gold_ranks(part.passages))),
+            "device": self.device,
         }
         if answer is not None and setting.answers:
             row |= {
@@ -226,7 +238,7 @@ class Bench:
         The attention of a token is that of the query that chose it; the token that ends an answer
         counts for nothing.
         """
-        prompt, engine = self.generate.prompt, self.generate.engine
+        prompt, engine = self.generate.prompt, self.engine
         streams = [TextStream(prompt.text, prompt.template.stop) for _ in block]
         logits = [[state.logits] for state in states]
         masses = [_mass(state, one.passages) for state, one in zip(states, block, strict=True)]
@@ -405,6 +417,11 @@ class Run:
     limit: int | None
     plain: bool
     masses: bool
+    only: list[str] | None = None
+
+    def wants(self, part: Part) -> bool:
+        """Return whether a part is asked at all."""
+        return self.only is None or part.name in self.only
 
     def of_part(self, part: Part) -> list[Asked]:
         """Return the questions of a part, those of all data sets in turn."""
@@ -449,17 +466,25 @@ def _work(run: Run, job: int, deadline: float | None, barrier: Barrier | None) -
     bench = Bench(run.model, plain=run.plain, block=run.block)
     log = Log(run.out, job)
     if job == 0:
-        libraries = f"torch {torch.__version__}, transformers {transformers.__version__}"
-        content = json.dumps({"device": bench.device, "libraries": libraries}).encode()
-        write_atomically(run.out / ABOUT, lambda file: file.write(content), mode=0o644)
+        _say_where(bench, run.out)
     done = {key_of(row) for row in read_rows(run.out)}
-    _ask(run, job, bench, log, done, first_part(), deadline)
+    if run.wants(first_part()):
+        _ask(run, job, bench, log, done, first_part(), deadline)
     _meet(barrier)
     chosen = calibrated(read_rows(run.out), run.out) if job == 0 else {}
     _meet(barrier)
     chosen = chosen or calibrated(read_rows(run.out), run.out)
-    for part in parts(chosen):
+    for part in filter(run.wants, parts(chosen)):
         _ask(run, job, bench, log, done, part, deadline)
+
+
+def _say_where(bench: Bench, out: Path) -> None:
+    """Write the libraries of this device beside those of the devices that rows came from before."""
+    path = out / ABOUT
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known[bench.device] = f"torch {torch.__version__}, transformers {transformers.__version__}"
+    content = json.dumps(known).encode()
+    write_atomically(path, lambda file: file.write(content), mode=0o644)
 
 
 def _meet(barrier: Barrier | None) -> None:
@@ -483,14 +508,25 @@ def _ask(
     for start in range(0, len(mine), run.block):
         block = mine[start : start + run.block]
         masses: dict[str, np.ndarray] = {}
+        missing = {
+            setting.name: [
+                one for one in block if (part.name, one.data, setting.name, one.id) not in done
+            ]
+            for setting in part.settings
+        }
         for setting in part.settings:
             if deadline is not None and time.monotonic() > deadline:
                 break
             wanted = replace(setting, watched=setting.watched and run.masses)
-            missing = [
-                one for one in block if (part.name, one.data, setting.name, one.id) not in done
-            ]
-            rows, seen = bench.rows(part, wanted, block if setting.exact else missing)
+            asked = missing[setting.name]
+            if setting.exact:
+                alike = [one for one in part.settings if one.read_alike == setting.read_alike]
+                needing = {one.id for other in alike for one in missing[other.name]}
+                asked = [one for one in block if one.id in needing]
+            rows, seen = bench.rows(part, wanted, asked)
+            for row in rows:
+                if key_of(row) in done:
+                    row["setting"] = f"{setting.name}, {AGAIN}"
             log.append(row for row in rows if key_of(row) not in done)
             done |= {key_of(row) for row in rows}
             of = {row["id"]: row["data"] for row in rows}
@@ -503,16 +539,18 @@ def timing(run: Run) -> None:
     """Time the first token of every setting, one question at a time, caches filled beforehand.
 
     Of the exact mode the stock model's own prefill is timed too, so that the faster one can stand
-    for it.
+    for it. APE is timed with one choice of weights: they change nothing in what it does.
     """
     bench = Bench(run.model, plain=run.plain, block=1)
+    _say_where(bench, run.out)
     path = run.out / "timing-00.jsonl"
     done = {key_of(row) for row in read_rows(run.out, "timing-*.jsonl")}
     weights = calibrated(read_rows(run.out), run.out)
     for part in parts(weights)[:2]:
         for asked in run.of_part(part):
             for setting in part.settings:
-                if (part.name, asked.data, setting.name, asked.id) in done:
+                alike = setting.name.startswith(("ape, paper", "ape, least"))
+                if alike or (part.name, asked.data, setting.name, asked.id) in done:
                     continue
                 found = bench.read(part, setting, asked)
                 if found is None:
@@ -533,7 +571,7 @@ def timing(run: Run) -> None:
 
 
 def _first(bench: Bench, plan: EncodingPlan) -> int:
-    engine = bench.generate.engine
+    engine = bench.engine
     state = engine.prefill(plan)
     engine.store(state.fresh)
     return int(state.logits.argmax())

@@ -20,7 +20,16 @@ SCALES = (0.8, 0.9, 1.0, 1.1)
 BIASES = (-0.5, -0.25, 0.25, 0.5, 1.0)
 BIASED = ((0.8, 1.0), (1.0, 1.0))
 """Temperature and scale of the cells that a bias is tried on."""
+SERIAL_REPAIRS: tuple[tuple[float, Deviation], ...] = (
+    (0.05, "value"),
+    (0.15, "value"),
+    (0.3, "value"),
+    (0.15, "key"),
+)
+"""Shares of rows that are computed anew at serial positions, and what chooses them."""
 EXACT = "sequential"
+AGAIN = "again"
+"""Ends the name under which a device reports the exact mode where another one did so before."""
 APE = ContextWeights(0.8, 1.0)
 PAPER = ContextWeights(0.9, 0.9)
 TOP_1 = GraphEdges("into_top_k", 1)
@@ -108,18 +117,18 @@ def parts(calibrated: Mapping[str, ContextWeights]) -> list[Part]:
     pruned = tuple(
         replace(setting, name=f"{setting.name}, pruned", pruned=True, watched=False)
         for setting in main
-        if setting.name in {EXACT, "parallel", "ape", "block", "into_top_1"}
+        if setting.name in {EXACT, "parallel", "ape", "ape, serial", "block", "into_top_1"}
     )
     in_place = tuple(
         replace(setting, name=f"{setting.name}, in place", options={**setting.options, **kept})
         for setting in pruned
         for kept in ({"repack": False},)
-        if setting.options["mode"] in {"ape", "parallel"}
+        if setting.name in {"ape, pruned", "parallel, pruned"}
     )
     ten = tuple(
         replace(setting, watched=False)
         for setting in main
-        if not setting.name.startswith("ape, paper")
+        if not setting.name.startswith(("ape, paper", "ape, serial"))
     )
     return [
         Part("five", 5, 200, (*main, *pruned, *in_place)),
@@ -144,6 +153,7 @@ def _main(calibrated: Mapping[str, ContextWeights]) -> tuple[Setting, ...]:
             Setting(f"ape, least {how}", {"mode": "ape", "weights": weights})
             for weights, how in named.items()
         ),
+        Setting("ape, serial", _ape(positions="serial")),
         Setting("block", {"mode": "block"}),
         Setting("into_top_1", {"mode": "graph", "graph": TOP_1}, watched=True),
         *(
@@ -154,7 +164,8 @@ def _main(calibrated: Mapping[str, ContextWeights]) -> tuple[Setting, ...]:
 
 
 def _repairs() -> list[Setting]:
-    found: dict[str, dict[str, Any]] = {"ape, serial positions": _ape(positions="serial")}
+    serial = _ape(positions="serial")
+    found: dict[str, dict[str, Any]] = {"ape, serial": serial}
     for name, options in (("ape", _ape()), ("block", {"mode": "block"})):
         found[f"{name}, prefix not seen"] = {**options, "see_prefix": False}
         for first in (4, 16, 32):
@@ -166,6 +177,10 @@ def _repairs() -> list[Setting]:
                     "recompute": _differing(share, by),
                 }
         found[f"{name}, passages twice"] = {**options, "repeat_passages": True}
+    found["ape, serial, first 16 anew"] = {**serial, "recompute": Recompute(16)}
+    for share, by in SERIAL_REPAIRS:
+        repair = _differing(share, by)
+        found[f"ape, serial, {share:.0%} anew by {by}"] = {**serial, "recompute": repair}
     return [Setting(name, options, answers=False) for name, options in found.items()]
 
 
@@ -181,7 +196,7 @@ def _edges() -> list[Setting]:
     found: dict[str, dict[str, Any]] = {
         "into_top_1, cached one too": {"graph": replace(TOP_1, keep_round0=True)},
         "into_top_1, sees itself": {"graph": replace(TOP_1, self_edge=True)},
-        "into_top_1, serial positions": {"graph": TOP_1, "positions": "serial"},
+        "into_top_1, serial": {"graph": TOP_1, "positions": "serial"},
         "from_top_1": {"graph": GraphEdges("from_top_m", 1)},
         "from_top_3": {"graph": GraphEdges("from_top_m", 3)},
         "full": {"graph": GraphEdges("full")},

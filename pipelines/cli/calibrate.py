@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 _EXAMPLE = """\
 Measures how long each way of reading cached passages takes to the first token on this machine, and
 how far it moves the answers of this model: modes first, then the weights of ape and serial
-positions, then repairs of the best two there. With --try it tries what you name, in all combinations.
+positions, then repairs of the best two there. With --try it tries what you name, in all
+combinations.
 
 Without --data, questions are made from headings and sentences of the index, and what counts is the
 divergence (KL) from mode sequential, which computes every passage. With --data it is the likelihood
