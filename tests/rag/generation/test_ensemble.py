@@ -251,7 +251,7 @@ def test_the_window_of_the_longest_prompt_ends_the_answer(lm, monkeypatch):
     made = lm()
     ensemble = GenerateEnsemble(made, max_tokens=100)
     longest = max(len(ids) for ids in prompts_of(ensemble, PASSAGES))
-    made.engine().model.config.max_position_embeddings = longest + 2
+    made.engine()._rotary.window = longest + 2
     monkeypatch.setattr(Sampling, "choose", lambda *_: 70)
     answer = ensemble(QUERY, PASSAGES)
     assert (answer.tokens.generated, answer.finish) == (3, "length")

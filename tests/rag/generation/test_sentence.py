@@ -2,8 +2,8 @@
 
 import pytest
 
-from rag.generation.templates import THOUGHT, PromptTemplate
 from rag.generation.sentence import GenerateSentence, first_sentence
+from rag.generation.templates import THOUGHT, PromptTemplate
 from rag.records import Completion, Passage, Query, Span
 from rag.text import split_sentences
 
