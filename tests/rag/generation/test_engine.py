@@ -160,7 +160,9 @@ def test_any_acyclic_graph_equals_one_dense_forward(tiny_model, family, dtype, e
     question = tokens(7, seed=9)
     plan = graph_plan(prefix, tuple((p, None) for p in passages), EDGES[edges], question)
     want = graph_oracle(engine, prefix, passages, EDGES[edges], question)
-    assert (engine.prefill(plan).logits - want).abs().max() < TOLERANCE[dtype]
+    # Rounding grows with what is rounded.
+    limit = TOLERANCE[dtype] * max(1.0, float(want.abs().max()))
+    assert (engine.prefill(plan).logits - want).abs().max() < limit
 
 
 @pytest.mark.parametrize("edges", ["into_top_1", "chain", "from_top_1"])
