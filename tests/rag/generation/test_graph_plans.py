@@ -327,7 +327,8 @@ def test_rounds_cycles_and_self_edges_equal_one_dense_forward(families, family, 
     attention = "sdpa" if dtype == torch.float64 else "eager"
     want = one_row(families, engine, prefix, whole(passages), graph, question, attention)
     found = engine.prefill(graph.plan(prefix, whole(passages), question)).logits
-    assert (found - want).abs().max() < TOLERANCE[dtype]
+    limit = TOLERANCE[dtype] * max(1.0, float(want.abs().max()))
+    assert (found - want).abs().max() < limit
 
 
 @pytest.mark.parametrize(

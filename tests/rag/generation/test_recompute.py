@@ -229,7 +229,8 @@ def test_all_rows_at_serial_positions_are_a_full_prefill(families, family, dtype
     plan = replace(block_plan(prefix, whole(passages), question), recompute=repair)
     ids = tuple(token for part in (prefix, *passages) for token in part.token_ids)
     want = engine.prefill(sequential_plan((*ids, *question))).logits
-    assert (engine.prefill(plan).logits - want).abs().max() < TOLERANCE[dtype]
+    limit = TOLERANCE[dtype] * max(1.0, float(want.abs().max()))
+    assert (engine.prefill(plan).logits - want).abs().max() < limit
     assert plan.recomputed_tokens == 6 + 13
 
 
