@@ -11,7 +11,6 @@ from pipelines.cli.main import main
 from rag.generation.cached import GenerateCached
 from rag.generation.decoding import Sampling
 from rag.generation.engine import Engine
-from rag.generation.plan import ContextWeights
 from rag.generation.prompt import PromptEncoder
 from rag.models.language_model import load_language_model
 from rag.records import Passage, Query, Span
@@ -43,7 +42,7 @@ def generator():
     return GenerateCached(
         Engine(loaded.model, loaded.identity),
         PromptEncoder(loaded.tokenizer, loaded.identity),
-        weights=ContextWeights(),
+        mode="parallel",
         sampling=Sampling(max_tokens=24),
     )
 
@@ -55,7 +54,7 @@ def passage():
 
 def test_one_passage_with_neutral_weights_equals_a_sequential_prefill(generator, passage):
     logits, ids = [], []
-    for mode in ("ape", "sequential"):
+    for mode in ("parallel", "sequential"):
         made = generator.with_mode(mode)
         state = made.engine.prefill(made.plan(QUESTION, [passage]))
         logits.append(state.logits)
