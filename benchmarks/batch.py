@@ -18,7 +18,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import torch
-from measuring import machine
+from measuring import machine, markdown_table
 
 from rag.corpus import Chunker, discover, read
 from rag.generation.cached import GenerateCached
@@ -148,14 +148,7 @@ def table(records: list[dict[str, Any]]) -> str:
         ("tokens/s, one by one", "tokens_per_s_one_by_one", "{:.0f}"),
         ("batch", "tokens_per_s_batch", "{:.0f}"),
     )
-    lines = [
-        "| " + " | ".join(title for title, _, _ in columns) + " |",
-        "| --- |" + " ---: |" * (len(columns) - 1),
-    ]
-    for record in records:
-        cells = [form.format(record[key]) for _, key, form in columns]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return markdown_table(columns, records)
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import torch
-from measuring import machine
+from measuring import machine, markdown_table
 from transformers import DynamicCache, GenerationConfig
 
 from rag.generation.attention import IMPLEMENTATION
@@ -126,14 +126,7 @@ def table(records: list[dict[str, Any]]) -> str:
         ("cpu a token", "cpu_ms_per_token", "{:.1f} ms"),
         ("Hugging Face", "hf_cpu_ms_per_token", "{:.1f} ms"),
     )
-    lines = [
-        "| " + " | ".join(title for title, _, _ in columns) + " |",
-        "|" + " ---: |" * len(columns),
-    ]
-    for record in records:
-        cells = [form.format(record[key]) for _, key, form in columns]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return markdown_table(columns, records)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,28 @@ def times(
         "best_ms": round(taken[0], 4),
         "worst_ms": round(taken[-1], 4),
     }
+
+
+def markdown_table(
+    columns: Sequence[tuple[str, str, str]], records: Sequence[Mapping[str, Any]]
+) -> str:
+    """Return records as a Markdown table; columns of text stand left, of numbers right.
+
+    Args:
+        columns: title, key of the record, and format of the value; what is None is shown as a dash.
+        records: one a row, at least one.
+    """
+    texts = [isinstance(records[0][key], str) for _, key, _ in columns]
+    lines = [
+        "| " + " | ".join(title for title, _, _ in columns) + " |",
+        "|" + "".join(" --- |" if text else " ---: |" for text in texts),
+    ]
+    for record in records:
+        cells = [
+            "-" if record[key] is None else form.format(record[key]) for _, key, form in columns
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def machine() -> dict[str, str]:

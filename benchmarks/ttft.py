@@ -23,7 +23,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import torch
-from measuring import machine
+from measuring import machine, markdown_table
 
 from kvstore.store import KVStore
 from rag.corpus import Chunker, discover, read
@@ -219,16 +219,7 @@ def table(records: list[dict[str, Any]]) -> str:
         ("floor", "floor_ms", "{:.0f} ms"),
         ("cached ÷ floor", "ratio_floor", "{:.2f}×"),
     )
-    lines = [
-        "| " + " | ".join(title for title, _, _ in columns) + " |",
-        "|" + " ---: |" * len(columns),
-    ]
-    for record in records:
-        cells = [
-            "-" if record[key] is None else form.format(record[key]) for _, key, form in columns
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return markdown_table(columns, records)
 
 
 def main() -> None:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from rag.errors import UnsupportedModelError
 from rag.generation.attention import IMPLEMENTATION, Group, Scratch, register
 from rag.generation.attention_mass import Unit, Units
 from rag.generation.batch import DecodeBatch, Row, Shared, run_rows
+from rag.generation.decode_loops import DecodeLoops
 from rag.generation.placed_segments import PlacedSegments
 from rag.generation.plan import EncodingPlan, PlacedRows, exact_rows
 from rag.generation.recompute import BlendCache, Compared, most_different
@@ -27,7 +27,7 @@ from rag.protocols import PassageCache, SegmentKV
 from rag.records import CacheUse, ModelIdentity, Segment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from transformers.cache_utils import Cache
 
@@ -98,7 +98,7 @@ class _Reading:
         return CacheUse(self.hits, self.misses, self.bytes, dict(self.reasons))
 
 
-class Engine:
+class Engine(DecodeLoops):
     """Encodes segments, reads plans and decodes; one forward pass at a time, guarded by a lock.
 
     The model itself is not modified: attention is switched to a registered function, and each
@@ -362,62 +362,11 @@ class Engine:
             later = self._run(token_ids[:-1], state.position, cache, every=True)
         return torch.cat([logits, later])
 
-    def score(self, state: Prefilled, token_ids: Sequence[int]) -> Tensor:
-        """Return the natural log-probability of each of some tokens after a prompt: (n,).
-
-        The state stays as it is and can be asked again; float32, or float64 for a float64 model.
-
-        Raises:
-            UnsupportedModelError: if a position passes the model's window.
-        """
-        logits = self.following(state, token_ids)
-        chosen = torch.tensor(token_ids, dtype=torch.int64, device=logits.device)[:, None]
-        return logits.log_softmax(-1).gather(1, chosen)[:, 0]
-
     @torch.inference_mode()
     def fork(self, state: Prefilled) -> Prefilled:
         """Return the same state once more: either can go on by itself; stored keys are shared."""
         with self._lock:
             return replace(state, cache=state.cache.fork(self._scratch))
-
-    def decode(self, state: Prefilled, sampling: Sampling, stop: frozenset[int]) -> Iterator[int]:
-        """Yield token ids until a stop token (not yielded), `max_tokens`, or the window's end."""
-        for token, _ in self.decode_states(state, sampling, stop):
-            yield token
-
-    def decode_scored(
-        self, state: Prefilled, sampling: Sampling, stop: frozenset[int]
-    ) -> Iterator[tuple[int, float]]:
-        """Yield what `decode` does, each token with its natural log-probability (temperature 1)."""
-        for token, before in self.decode_states(state, sampling, stop):
-            yield token, float(before.logits.log_softmax(-1)[token])
-
-    def room(self, position: int, max_tokens: int) -> int:
-        """Return how many tokens can be generated at most: the window ends an answer too.
-
-        Args:
-            position: of the first of them.
-            max_tokens: the most that is wanted.
-        """
-        return min(max_tokens, self.window - position + 1)
-
-    def decode_states(
-        self, state: Prefilled, sampling: Sampling, stop: frozenset[int]
-    ) -> Iterator[tuple[int, Prefilled]]:
-        """Yield what `decode` does, each token with the state that it was chosen from.
-
-        A state's attention mass is that of the query that chose the token; it is valid until the
-        next token is asked for.
-        """
-        generator = sampling.generator()
-        room = self.room(state.position, sampling.max_tokens)
-        for count in range(1, room + 1):
-            token = sampling.choose(state.logits, generator)
-            if token in stop:
-                return
-            yield token, state
-            if count < room:
-                state = self.advance(state, token)
 
     @torch.inference_mode()
     def rehearse(self, plan: EncodingPlan, token_ids: Sequence[int]) -> tuple[Tensor, bool]:
@@ -456,13 +405,6 @@ class Engine:
     def window(self) -> int:
         """Positions that a prompt and its answer may take."""
         return self._rotary.window
-
-    def _check_window(self, end: int) -> None:
-        if end > self.window:
-            raise UnsupportedModelError(
-                f"the prompt reaches position {end}, the model's window ends at {self.window}: "
-                "lower top_k, or use a model with a longer window"
-            )
 
     def _prefill(self, plan: EncodingPlan, reading: _Reading, *, watch: bool = False) -> Prefilled:
         started = time.perf_counter()

@@ -14,6 +14,7 @@ import torch
 from rag.errors import UnsupportedModelError
 from rag.generation.attention import IMPLEMENTATION
 from rag.generation.batch import DecodeBatch
+from rag.generation.decode_loops import DecodeLoops
 from rag.generation.engine import Prefilled
 from rag.records import CacheUse, ModelIdentity, Segment
 
@@ -56,7 +57,7 @@ class PlainCache:
         return PlainCache(self.argument, copy.deepcopy(self.state))
 
 
-class PlainEngine:
+class PlainEngine(DecodeLoops):
     """Runs sequential plans with the model's own attention and its own cache; stores nothing.
 
     It has the methods of `rag.generation.engine.Engine` that generators use, and stands in for it
@@ -187,55 +188,16 @@ class PlainEngine:
             rows.append(state.logits)
         return torch.stack(rows)[: len(token_ids)]
 
-    def score(self, state: Prefilled, token_ids: Sequence[int]) -> Tensor:
-        """Return the natural log-probability of each of some tokens after a prompt: (n,).
-
-        As `following` in all else.
-        """
-        logits = self.following(state, token_ids)
-        chosen = torch.tensor(token_ids, dtype=torch.int64, device=logits.device)[:, None]
-        return logits.log_softmax(-1).gather(1, chosen)[:, 0]
-
     @torch.inference_mode()
     def fork(self, state: Prefilled) -> Prefilled:
         """Return the same state once more, cache and all: either can go on by itself."""
         return _with(state, _own(state).fork())
-
-    def decode(self, state: Prefilled, sampling: Sampling, stop: frozenset[int]) -> Iterator[int]:
-        """Yield token ids until a stop token (not yielded), `max_tokens`, or the window's end."""
-        for token, _ in self.decode_states(state, sampling, stop):
-            yield token
-
-    def decode_scored(
-        self, state: Prefilled, sampling: Sampling, stop: frozenset[int]
-    ) -> Iterator[tuple[int, float]]:
-        """Yield what `decode` does, each token with its natural log-probability (temperature 1)."""
-        for token, before in self.decode_states(state, sampling, stop):
-            yield token, float(before.logits.log_softmax(-1)[token])
-
-    def decode_states(
-        self, state: Prefilled, sampling: Sampling, stop: frozenset[int]
-    ) -> Iterator[tuple[int, Prefilled]]:
-        """Yield what `decode` does, each token with the state that it was chosen from."""
-        generator = sampling.generator()
-        room = self.room(state.position, sampling.max_tokens)
-        for count in range(1, room + 1):
-            token = sampling.choose(state.logits, generator)
-            if token in stop:
-                return
-            yield token, state
-            if count < room:
-                state = self.advance(state, token)
 
     def decode_batch(
         self, states: Sequence[Prefilled], samplings: Sequence[Sampling], stop: frozenset[int]
     ) -> DecodeBatch:
         """Decode several requests in turns; see `DecodeBatch`."""
         return DecodeBatch(self, states, samplings, stop)  # type: ignore[arg-type]
-
-    def room(self, position: int, max_tokens: int) -> int:
-        """Return how many tokens can be generated at most; see `Engine.room`."""
-        return min(max_tokens, self.window - position + 1)
 
     def store(self, fresh: Sequence[tuple[Segment, SegmentKV]]) -> None:
         """Keep nothing."""
@@ -266,13 +228,6 @@ class PlainEngine:
         logits: Tensor = out.logits[0, -1]
         wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return wide, PlainCache(argument, getattr(out, argument))
-
-    def _check_window(self, end: int) -> None:
-        if end > self.window:
-            raise UnsupportedModelError(
-                f"the prompt reaches position {end}, the model's window ends at {self.window}: "
-                "lower top_k, or use a model with a longer window"
-            )
 
     def _refuse(self, what: str) -> NoReturn:
         raise UnsupportedModelError(

@@ -11,20 +11,13 @@ from typing import Any, Literal, get_args
 from rag.errors import RemoteModelError
 from rag.generation.decoding import StopTexts
 from rag.models.http_service import HttpService
-from rag.models.reply import Reply
+from rag.models.reply import FINISHES, Reply
 from rag.records import TokenUse, text_sha
 
 Api = Literal["chat", "completions"]
 MOST_STOPS = 4
 """Services take no more stop texts; the others are cut here."""
 _PATHS: Mapping[Api, str] = {"chat": "/chat/completions", "completions": "/completions"}
-_ENDS: Mapping[str, Literal["stop", "length"]] = {
-    "stop": "stop",
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "length": "length",
-    "max_tokens": "length",
-}
 
 
 class OpenAICompatibleModel:
@@ -320,7 +313,7 @@ class _Heard:
                     logprobs.append(logprob)
                 at += len(token)
         finish: Literal["stop", "length", ""]
-        finish = "stop" if end < len(self.text) else _ENDS.get(self._finish, "")
+        finish = "stop" if end < len(self.text) else FINISHES.get(self._finish, "")
         return Reply(self.text[:end].strip(), tuple(tokens), tuple(logprobs), finish, self._use)
 
 

@@ -1,10 +1,19 @@
 """What a model that runs elsewhere says: a completion with its bill, whole or piece by piece."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Final, Literal, Protocol, runtime_checkable
 
 from rag.records import Completion, TokenUse
+
+FINISHES: Final[Mapping[str, Literal["stop", "length"]]] = {
+    "stop": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "length": "length",
+    "max_tokens": "length",
+}
+"""What services say of why a reply ended, in our words; anything else tells nothing."""
 
 
 @dataclass(frozen=True, slots=True)

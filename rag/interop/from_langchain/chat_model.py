@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from rag.interop.from_langchain.naming import class_path, model_name, needs
+from rag.models.reply import FINISHES
 from rag.records import Completion, text_sha
 
 _ALIASES = {
@@ -20,13 +21,6 @@ _ALIASES = {
     ),
     "temperature": ("temperature",),
     "seed": ("seed",),
-}
-_ENDS: dict[str, Literal["stop", "length"]] = {
-    "stop": "stop",
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "length": "length",
-    "max_tokens": "length",
 }
 
 
@@ -169,4 +163,4 @@ def _completion(reply: Any, stop: Sequence[str]) -> Completion:
         return Completion(text[: min(ends)].strip(), finish="stop")
     facts = getattr(reply, "response_metadata", {})
     reason = facts.get("finish_reason") or facts.get("stop_reason") or facts.get("done_reason")
-    return Completion(text.strip(), finish=_ENDS.get(str(reason), ""))
+    return Completion(text.strip(), finish=FINISHES.get(str(reason), ""))
