@@ -34,7 +34,7 @@ from torch import Tensor
 
 from rag.generation import fused_attention, scattered
 from rag.generation.attention import IMPLEMENTATION, Scratch, attend
-from rag.generation.engine import Engine, Prefilled
+from rag.generation.engine import Engine
 from rag.generation.plan import (
     ContextWeights,
     EncodingPlan,
@@ -42,6 +42,7 @@ from rag.generation.plan import (
     parallel_plan,
     sequential_plan,
 )
+from rag.generation.prefilled import Prefilled
 from rag.protocols import Lookup, SegmentKV
 from rag.records import ModelIdentity, Segment
 

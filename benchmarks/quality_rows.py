@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from rag.generation.engine import Prefilled
     from rag.generation.plan import EncodingPlan
+    from rag.generation.prefilled import Prefilled
     from rag.protocols import SegmentKV
     from rag.records import Passage, Segment
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from rag.generation.attention_citations import AnswerAttention
     from rag.generation.cached import GenerateCached
-    from rag.generation.engine import Prefilled
     from rag.generation.finish import Telling
     from rag.generation.plan import EncodingPlan
+    from rag.generation.prefilled import Prefilled
     from rag.records import Answer, Passage, Query
 
 BATCH_ROWS: Final = 32

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from rag.generation.decoding import Sampling
-    from rag.generation.engine import Engine, Prefilled
+    from rag.generation.engine import Engine
     from rag.generation.plan import EncodingPlan, PlacedRows
+    from rag.generation.prefilled import Prefilled
     from rag.generation.segment_cache import SegmentCache, SegmentLayer
     from rag.protocols import SegmentKV
     from rag.records import Segment

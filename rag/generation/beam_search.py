@@ -11,8 +11,8 @@ from rag.generation.sampling import largest, require_distribution
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from rag.generation.engine import Prefilled
     from rag.generation.engines import AnyEngine
+    from rag.generation.prefilled import Prefilled
 
 
 @dataclass(frozen=True, slots=True)

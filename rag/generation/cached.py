@@ -36,8 +36,8 @@ from rag.generation.prompt import PromptEncoder, rows_of_sentences
 from rag.records import Answer, Passage, Query, Segment
 
 if TYPE_CHECKING:
-    from rag.generation.engine import Prefilled
     from rag.generation.engines import AnyEngine
+    from rag.generation.prefilled import Prefilled
 
 Cite = Literal["support", "attention", "both"]
 Mode = Literal["sequential", "prefix", "parallel", "ape", "block", "graph"]

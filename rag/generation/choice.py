@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from rag.generation.engine import Prefilled
     from rag.generation.engines import AnyEngine
+    from rag.generation.prefilled import Prefilled
 
 Normalise = Literal["sum", "mean"]
 

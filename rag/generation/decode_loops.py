@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rag.generation.decoding import Sampling
-    from rag.generation.engine import Prefilled
+    from rag.generation.prefilled import Prefilled
 
 
 class DecodeLoops(ABC):

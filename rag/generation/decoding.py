@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from rag.generation.engine import Prefilled
     from rag.generation.engines import AnyEngine
+    from rag.generation.prefilled import Prefilled
 
 
 @dataclass(frozen=True, slots=True)

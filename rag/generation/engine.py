@@ -6,18 +6,19 @@ import threading
 import time
 import weakref
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from rag.generation.attention import IMPLEMENTATION, Group, Scratch, register
-from rag.generation.attention_mass import Unit, Units
+from rag.generation.attention_mass import Units
 from rag.generation.batch import DecodeBatch, Row, Shared, run_rows
 from rag.generation.decode_loops import DecodeLoops
 from rag.generation.placed_segments import PlacedSegments
 from rag.generation.plan import EncodingPlan, PlacedRows, exact_rows
+from rag.generation.prefilled import Prefilled, Reading
 from rag.generation.recompute import BlendCache, Compared, most_different
 from rag.generation.rope import Rotary
 from rag.generation.scattered import Pieces, ScatteredGroup, reads_pieces
@@ -44,58 +45,6 @@ _Part = tuple[Tensor, Tensor, Tensor]
 
 # A forward pass that captures keys would capture those of any other on the same model.
 _LOCKS: weakref.WeakKeyDictionary[Any, threading.RLock] = weakref.WeakKeyDictionary()
-
-
-@dataclass(frozen=True, slots=True)
-class Prefilled:
-    """A request whose prompt has been read: ready to decode.
-
-    Attributes:
-        logits: of the token to come, float32 (vocabulary,).
-        cache: the request's own cache.
-        position: of the token to come.
-        use: what the KV store gave.
-        kv_ms: time spent reading, encoding and placing KV.
-        fresh: segments encoded for this request and not yet stored.
-        units: what `cache.mass` counts attention for, without the rest; None if it is not watched.
-    """
-
-    logits: Tensor
-    cache: SegmentCache
-    position: int
-    use: CacheUse
-    kv_ms: float
-    fresh: tuple[tuple[Segment, SegmentKV], ...] = ()
-    units: tuple[Unit, ...] | None = None
-
-
-@dataclass(slots=True)
-class _Reading:
-    """What one request found in the store so far."""
-
-    hits: int = 0
-    misses: int = 0
-    bytes: int = 0
-    reasons: dict[str, str] = field(default_factory=dict)
-    fresh: list[tuple[Segment, SegmentKV]] = field(default_factory=list)
-    shared: Shared = field(default_factory=Shared)
-
-    def hit(self, segment: Segment, reason: str, nbytes: int) -> None:
-        """Count a segment once, however often the request needs it."""
-        if segment.name not in self.reasons:
-            self.hits += 1
-            self.bytes += nbytes
-            self.reasons[segment.name] = reason
-
-    def miss(self, segment: Segment, reason: str) -> None:
-        """Count a segment that has to be encoded."""
-        if segment.name not in self.reasons:
-            self.misses += 1
-            self.reasons[segment.name] = reason
-
-    def use(self) -> CacheUse:
-        """Return the counts so far."""
-        return CacheUse(self.hits, self.misses, self.bytes, dict(self.reasons))
 
 
 class Engine(DecodeLoops):
@@ -173,7 +122,7 @@ class Engine(DecodeLoops):
             ValueError: if the segment belongs to another model or has more than one parent.
         """
         with self._lock:
-            return self._encode(segment, _Reading())
+            return self._encode(segment, Reading())
 
     @torch.inference_mode()
     def prefill(self, plan: EncodingPlan, *, watch: bool = False) -> Prefilled:
@@ -188,7 +137,7 @@ class Engine(DecodeLoops):
             ValueError: if a segment belongs to another model.
         """
         with self._lock:
-            return self._prefill(plan, _Reading(), watch=watch)
+            return self._prefill(plan, Reading(), watch=watch)
 
     @torch.inference_mode()
     def prefill_all(self, plans: Sequence[EncodingPlan]) -> list[Prefilled]:
@@ -205,7 +154,7 @@ class Engine(DecodeLoops):
             ValueError: if a segment belongs to another model.
         """
         with self._lock:
-            reading = _Reading()
+            reading = Reading()
             return [self._prefill(plan, reading) for plan in plans]
 
     @torch.inference_mode()
@@ -234,7 +183,7 @@ class Engine(DecodeLoops):
         with self._lock:
             started = time.perf_counter()
             shared = Shared.of(plans)
-            readings = [_Reading(shared=shared) for _ in plans]
+            readings = [Reading(shared=shared) for _ in plans]
             prepared = [
                 self._prepare(plan, reading, watch=watch)
                 for plan, reading in zip(plans, readings, strict=True)
@@ -388,7 +337,7 @@ class Engine(DecodeLoops):
             positions = torch.arange(len(token_ids), device=self.model.device)
             rotated = self._rotary.rotate(torch.stack(captured), positions)
             return (
-                self._prefill(plan, _Reading()).logits,
+                self._prefill(plan, Reading()).logits,
                 torch.equal(rotated, whole.own_keys().transpose(1, 2)),
             )
         finally:
@@ -406,7 +355,7 @@ class Engine(DecodeLoops):
         """Positions that a prompt and its answer may take."""
         return self._rotary.window
 
-    def _prefill(self, plan: EncodingPlan, reading: _Reading, *, watch: bool = False) -> Prefilled:
+    def _prefill(self, plan: EncodingPlan, reading: Reading, *, watch: bool = False) -> Prefilled:
         started = time.perf_counter()
         cache, units = self._prepare(plan, reading, watch=watch)
         kv_ms = (time.perf_counter() - started) * 1e3
@@ -423,7 +372,7 @@ class Engine(DecodeLoops):
         )
 
     def _prepare(
-        self, plan: EncodingPlan, reading: _Reading, *, watch: bool = False
+        self, plan: EncodingPlan, reading: Reading, *, watch: bool = False
     ) -> tuple[SegmentCache, Units | None]:
         """Do all that comes before the prefill: read, encode, place, recompute, compute targets."""
         self._check_window(plan.last_position + 1)
@@ -551,7 +500,7 @@ class Engine(DecodeLoops):
                 self._forward(ids[these.cpu()].tolist(), blend.positions[these], blend)
 
     def _context(
-        self, plan: EncodingPlan, prefix: tuple[Tensor, Tensor] | None, reading: _Reading
+        self, plan: EncodingPlan, prefix: tuple[Tensor, Tensor] | None, reading: Reading
     ) -> tuple[_Part, Lease]:
         """Copy all context rows side by side and repair them, once a batch."""
         placed = [self._place(item, reading) for item in plan.context]
@@ -583,14 +532,14 @@ class Engine(DecodeLoops):
         torch.cat([v for _, v in placed], 2, out=values)
         return keys, values, _positions(context).to(keys.device)
 
-    def _in_place(self, context: Sequence[PlacedRows], reading: _Reading) -> list[_Part]:
+    def _in_place(self, context: Sequence[PlacedRows], reading: Reading) -> list[_Part]:
         """Return all context rows where they lie."""
         placed = [self._place(item, reading) for item in context]
         positions = _positions(context).to(self.model.device)
         stand = torch.split(positions, [len(item) for item in context])
         return [(*both, where) for both, where in zip(placed, stand, strict=True)]
 
-    def _place(self, item: PlacedRows, reading: _Reading) -> tuple[Tensor, Tensor]:
+    def _place(self, item: PlacedRows, reading: Reading) -> tuple[Tensor, Tensor]:
         """Rotate rows to their positions: keys and values, (layers, kv_heads, tokens, head_dim)."""
         found = self.placed.get(item) or reading.shared.placed.get(item)
         if found is not None:
@@ -610,7 +559,7 @@ class Engine(DecodeLoops):
             reading.shared.placed[item] = keys, values
         return keys, values
 
-    def _load(self, segment: Segment, reading: _Reading) -> SegmentKV:
+    def _load(self, segment: Segment, reading: Reading) -> SegmentKV:
         if segment.model != self.identity:
             raise ValueError(
                 f"segment {segment.name!r} belongs to {segment.model.name!r} "
@@ -629,7 +578,7 @@ class Engine(DecodeLoops):
             reading.shared.loaded[segment] = kv
         return kv
 
-    def _found(self, segment: Segment, reading: _Reading) -> SegmentKV:
+    def _found(self, segment: Segment, reading: Reading) -> SegmentKV:
         """Look a segment up; a miss is encoded."""
         reason = "no store"
         if self.cache is not None:
@@ -644,7 +593,7 @@ class Engine(DecodeLoops):
         reading.fresh.append((segment, kv))
         return kv
 
-    def _encode(self, segment: Segment, reading: _Reading) -> SegmentKV:
+    def _encode(self, segment: Segment, reading: Reading) -> SegmentKV:
         self._check_window(segment.start + len(segment))
         if len(segment.parents) > 1:
             raise ValueError(f"segment {segment.name!r} has {len(segment.parents)} parents, not 1")

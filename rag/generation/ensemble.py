@@ -20,7 +20,8 @@ from rag.records import Answer, Passage, Query
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rag.generation.engine import Engine, Prefilled
+    from rag.generation.engine import Engine
+    from rag.generation.prefilled import Prefilled
 
 MODE = "ensemble"
 BETWEEN_PROMPTS = "\n\n----\n\n"

@@ -18,8 +18,9 @@ from rag.protocols import PassageCache
 from rag.records import Completion, ModelIdentity, text_sha
 
 if TYPE_CHECKING:
-    from rag.generation.engine import Engine, Prefilled
+    from rag.generation.engine import Engine
     from rag.generation.plain_engine import PlainEngine
+    from rag.generation.prefilled import Prefilled
     from rag.generation.segment_cache import SegmentCache
     from rag.models.language_model import LoadedModel
 

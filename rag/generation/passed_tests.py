@@ -15,12 +15,17 @@ from rag.records import ModelIdentity
 MEMORY = "self-tests.json"
 TESTED = (
     "attention.py",
+    "capability.py",
     "engine.py",
     "fused_attention.py",
     "key_capture.py",
+    "placed_segments.py",
+    "plan.py",
     "rope.py",
+    "scattered.py",
     "segment_cache.py",
     "self_test.py",
+    "split_kernel.py",
 )
 """Files beside this one that a pass depends on, with the libraries that run the model."""
 

@@ -15,7 +15,7 @@ from rag.errors import UnsupportedModelError
 from rag.generation.attention import IMPLEMENTATION
 from rag.generation.batch import DecodeBatch
 from rag.generation.decode_loops import DecodeLoops
-from rag.generation.engine import Prefilled
+from rag.generation.prefilled import Prefilled
 from rag.records import CacheUse, ModelIdentity, Segment
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pipelines.progress import Progress
     from rag.evaluation.data import Question
     from rag.generation.cached import GenerateCached
-    from rag.generation.engine import Prefilled
+    from rag.generation.prefilled import Prefilled
     from rag.records import Passage, Query
 
 COMPARED: Final = 8
