@@ -12,6 +12,7 @@ from rag.records import (
     Completion,
     Hit,
     Passage,
+    PassageScores,
     Query,
     Route,
     Segment,
@@ -142,6 +143,21 @@ class Reranker(Protocol):
 
     def __call__(self, query: Query, passages: Sequence[Passage]) -> list[Passage]:
         """Return passages best first, `score` replaced."""
+
+
+class SentenceScorer(Protocol):
+    """Scores the sentences of passages for a query; decides nothing and edits nothing."""
+
+    @property
+    def name(self) -> str:
+        """Short name of the method, as `Selection.method` says it."""
+
+    def __call__(self, query: Query, passages: Sequence[Passage]) -> list[PassageScores]:
+        """Return the scores of each passage, in the passages' order.
+
+        Scores may depend on the set of passages, not on their order. A passage without sentences
+        has none and costs nothing.
+        """
 
 
 class Pruner(Protocol):

@@ -115,7 +115,23 @@ class SentenceScore:
     span: Span
     score: float
     kept: bool
-    forced: Literal["title", "budget", "protect", "min_keep", "error"] | None = None
+    forced: Literal["title", "budget", "protect", "min_keep", "short", "error"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PassageScores:
+    """What a scorer found of one passage, before anything is decided.
+
+    Attributes:
+        sentences: score of each unit in order, in [0, 1]; higher is more useful for the query. The
+            units are the passage's sentences, or `spans`.
+        rerank_score: the passage's own score, where the scorer reranks too.
+        spans: units other than sentences, such as words; they partition the text.
+    """
+
+    sentences: tuple[float, ...]
+    rerank_score: float | None = None
+    spans: tuple[Span, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +141,12 @@ class Selection:
     Attributes:
         passage_id: the passage decided on.
         text_sha: `text_sha` of the passage's text; a consumer that reads cached rows compares it.
-        sentences: every sentence in order; their spans partition the text.
+        sentences: every sentence in order, or every word if `unit` says so; they partition the
+            text.
         method: the pruner's short name.
         threshold: the score above which a sentence was kept, or None.
         rerank_score: the passage's own score, where the pruner reranks too.
+        unit: what `sentences` are; only sentences are rows of the passage's `sentences`.
     """
 
     passage_id: str
@@ -137,6 +155,7 @@ class Selection:
     method: str
     threshold: float | None = None
     rerank_score: float | None = None
+    unit: Literal["sentence", "word"] = "sentence"
 
     @property
     def kept_rows(self) -> tuple[int, ...]:
