@@ -130,7 +130,7 @@ def _where(found: Results, devices: Mapping[str, str]) -> str:
 
 
 def _again(found: Results) -> str:
-    """Return how far two devices are apart in the exact mode."""
+    """Return how far two runs are apart in the exact mode, on two devices or on one."""
     if not _of_part(found, "five"):
         return ""
     one = pooled(found, "five")
@@ -143,10 +143,12 @@ def _again(found: Results) -> str:
         for metric in ("f1", "nll")
     )
     apart, mean = fmean(map(abs, nll)), fmean(nll)
+    moved = here.of(EXACT, "device") != here.of(repeated, "device")
     return (
-        f" `{EXACT}` was asked {len(nll)} questions of the first table on both devices: F1 differs"
+        f" `{EXACT}` was asked {len(nll)} questions of the first table"
+        f" {'on both devices' if moved else 'twice, in batches of other questions'}: F1 differs"
         f" in {sum(map(bool, f1))} of them, NLL by {apart:.3f} on average and by {mean:+.3f} in its"
-        " mean. So much comes from rounding and library versions alone."
+        f" mean. So much comes from rounding{' and library versions' if moved else ''} alone."
     )
 
 

@@ -84,19 +84,21 @@ class Measured:
     def paired(self, a: str, b: str, metric: str) -> Difference | None:
         """Return how setting b differs from a, over the questions that both have.
 
-        A question's value of a is the one of b's device, if it was asked there again.
+        A question's value of a is the one of b's device, if it was asked there too.
         """
         again = f"{a}, {AGAIN}"
         columns = (
             self.raw(a, metric),
+            self.raw(a, "device"),
             self.raw(again, metric),
             self.raw(again, "device"),
             self.raw(b, "device"),
             self.raw(b, metric),
         )
         pairs = []
-        for first, other, there, here, of_b in zip(*columns, strict=True):
-            of_a = other if other is not None and here is not None and there == here else first
+        for first, at_first, other, there, here, of_b in zip(*columns, strict=True):
+            elsewhere = here is not None and at_first != here
+            of_a = other if elsewhere and other is not None and there == here else first
             if of_a is not None and of_b is not None:
                 pairs.append((of_a, of_b))
         return difference_of(pairs) if pairs else None
