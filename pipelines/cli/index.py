@@ -50,6 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the texts: decides stems and stop words, none does without (default: en)",
     )
     parser.add_argument(
+        "--sentences",
+        choices=("rules", "punkt", "sentencex"),
+        default="rules",
+        help="what finds sentences: our rules, or a library of the extra `languages` with "
+        "--language (default: rules)",
+    )
+    parser.add_argument(
         "--dense",
         choices=("exact", "flat", "hnsw", "ivfpq"),
         help="index of the vectors: hnsw and ivfpq are approximate (default: flat)",
@@ -95,9 +102,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Build, and print what was done."""
     from rag.corpus import Chunker
+    from rag.text.splitters import SentenceSplitter
 
     with refused_arguments():
-        chunker = Chunker(words=args.words)
         encoder = LateEncoder(
             args.encoder,
             download=args.download,
@@ -105,6 +112,8 @@ def run(args: argparse.Namespace) -> int:
             document_prompt=args.document_prompt,
         )
         form = _form(args)
+        language = "en" if form is None else form.language
+        chunker = Chunker(args.words, SentenceSplitter(args.sentences, language))
 
     from pipelines.indexing import build_index
 

@@ -8,7 +8,7 @@ from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from rag.records import HEADINGS, Document, Passage, Section, Span
-from rag.text.sentences import split_sentences
+from rag.text.splitters import SentenceSplitter
 
 _ALGORITHM = 1  # raise it when chunker or sentence splitter give other passages than before
 
@@ -66,9 +66,11 @@ class Chunker:
 
     Attributes:
         words: words to aim at, at least 1. The default fills most of a 256-token encoder window.
+        splitter: finds the sentences.
     """
 
     words: int = 120
+    splitter: SentenceSplitter = SentenceSplitter()
 
     def __post_init__(self) -> None:
         if self.words < 1:
@@ -77,7 +79,8 @@ class Chunker:
     @property
     def fingerprint(self) -> str:
         """A name for what this chunker does: passages made under another one are out of date."""
-        return f"sections-{_ALGORITHM}-words-{self.words}"
+        by = "" if self.splitter.name == "rules" else f"-{self.splitter.fingerprint}"
+        return f"sections-{_ALGORITHM}-words-{self.words}{by}"
 
     def __call__(self, document: Document) -> list[Passage]:
         """Return the passages of a document in order, ids `<document id>:<n>` with n from 0."""
@@ -123,7 +126,7 @@ class Chunker:
         """Return the sentences of a span, grouped to passages."""
         sentences = [
             piece
-            for sentence in split_sentences(span.of(text))
+            for sentence in self.splitter(span.of(text))
             for piece in self._pieces(text, sentence.shifted(span.start))
         ]
         chunks: list[list[_Sentence]] = [[]]

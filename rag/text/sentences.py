@@ -1,7 +1,7 @@
 """Sentence splitting by rules, with exact spans that partition the text."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -48,6 +48,7 @@ _TOKEN = re.compile(r"[^\s\"'“”‘’(\[{—–/*_`]*\Z")
 _ACRONYM = re.compile(r"[^\W\d_]{1,3}(?:\.[^\W\d_]{1,3})+")
 _ENUMERATOR = re.compile(r"\d{1,3}(?:\.\d{1,3})*|[^\W\d_]|[ivxlcIVXLC]{1,5}")
 _SAYS = re.compile(r"\w")
+_VISIBLE = re.compile(r"\S")
 _NEXT_WORD = re.compile(r"\W{0,8}(\w+)\.?")
 _BULLET = re.compile(r"[-*+•◦▪‣·●○■]\s")
 _ORDERED = re.compile(r"\(?(?P<label>\d{1,3}|[a-zA-Z]|[ivxIVX]{1,4})[.)]\s")
@@ -70,7 +71,11 @@ class _Line(NamedTuple):
     body: str
 
 
-def split_sentences(text: str) -> tuple[Span, ...]:
+Prose = Callable[[str], Iterable[int]]
+"""Gives the code points at which the sentences of running prose begin, ascending."""
+
+
+def split_sentences(text: str, prose: Prose | None = None) -> tuple[Span, ...]:
     """Return the sentences of a text: spans that partition it, in order.
 
     White space belongs to the sentence before it, leading white space to the first one, so every
@@ -82,8 +87,9 @@ def split_sentences(text: str) -> tuple[Span, ...]:
 
     Args:
         text: any text; empty or white space alone has no sentences.
+        prose: finds sentences inside paragraphs in place of our rules; see `rag.text.splitters`.
     """
-    starts = list(_starts(text))
+    starts = list(_starts(text, prose))
     if not starts:
         return ()
     cuts = [0]
@@ -92,7 +98,7 @@ def split_sentences(text: str) -> tuple[Span, ...]:
     return tuple(Span(start, end) for start, end in pairwise([*cuts, len(text)]))
 
 
-def _starts(text: str) -> Iterator[int]:
+def _starts(text: str, prose: Prose | None) -> Iterator[int]:
     """Yield where each sentence's first visible character stands, long sentences uncut."""
     empty = True
     for lines, fenced in _paragraphs(text):
@@ -104,7 +110,10 @@ def _starts(text: str) -> Iterator[int]:
                 yield start
             empty = False
             if not code and not _ALONE.match(piece[0].body) and not _GRID.match(piece[0].body):
-                yield from _inner_starts(text, start, end)
+                if prose is None:
+                    yield from _inner_starts(text, start, end)
+                else:
+                    yield from _told_starts(text, start, end, prose)
 
 
 def _lines(text: str) -> list[_Line | None]:
@@ -249,6 +258,17 @@ def _inner_starts(text: str, start: int, end: int) -> Iterator[int]:
         if after < end and _ends(text, begin, match):
             yield after
             begin = after
+
+
+def _told_starts(text: str, start: int, end: int, prose: Prose) -> Iterator[int]:
+    """Yield where another splitter lets sentences begin inside `text[start:end]`."""
+    begin = start
+    for offset in prose(text[start:end]):
+        # What a library calls a sentence may begin with white space, or hold nothing else.
+        visible = _VISIBLE.search(text, start + offset, end)
+        if visible and visible.start() > begin:
+            begin = visible.start()
+            yield begin
 
 
 def _ends(text: str, begin: int, match: re.Match[str]) -> bool:

@@ -54,6 +54,19 @@ def test_mistakes_make_no_folder(notes, cheap, capsys, tmp_path):
     assert not (tmp_path / "notes.idx").exists()
 
 
+def test_a_library_finds_the_sentences_of_another_language(notes, cheap, capsys):
+    pytest.importorskip("punkt")
+    (notes / "regen.txt").write_text("Das gilt z.B. heute. Morgen nicht.")
+    assert index(notes, "--sentences", "punkt", "--language", "de") == 0
+    folder = open_index(notes.parent / "notes.idx")
+    (passage,) = (p for p in folder.passages.values() if p.document == "notes/regen.txt")
+    texts = [span.of(passage.text) for span in passage.sentences]
+    assert texts == ["Das gilt z.B. heute. ", "Morgen nicht."]
+    assert folder.manifest.chunker.endswith("-de")
+    assert index(notes, "--rebuild", "--sentences", "punkt", "--language", "hu") == 2
+    assert "for sentences by punkt, got 'hu'" in capsys.readouterr().err
+
+
 def test_an_unknown_encoder_is_one_line(notes, capsys):
     assert index(notes, "--encoder", "nonesuch") == 2
     assert "no model 'nonesuch'; tried" in capsys.readouterr().err
