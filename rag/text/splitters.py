@@ -81,9 +81,7 @@ def _punkt(code: str) -> Callable[[str], Iterable[int]]:
     known = punkt.available_languages()
     if LANGUAGES[code] not in known:
         allowed = ", ".join(sorted(of for of, language in LANGUAGES.items() if language in known))
-        raise ValueError(
-            f"language must be one of {allowed} for sentences by 'punkt', got {code!r}"
-        )
+        raise ValueError(f"language must be one of {allowed} for sentences by punkt, got {code!r}")
     tokenizer = punkt.tokenizer_for(LANGUAGES[code])
     return lambda text: (start for start, _ in tokenizer.span_tokenize(text))
 
