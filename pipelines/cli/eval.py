@@ -14,8 +14,10 @@ from pipelines.cli.terminal import plural, progress, remark, say, say_json
 
 if TYPE_CHECKING:
     from pipelines.evaluating.asking import PipelineAsker
+    from pipelines.evaluating.curve import CurveAsker, CurvePoint
     from pipelines.progress import Progress
     from rag.evaluation.data import Question
+    from rag.evaluation.pruning_curve import PruningCurve
     from rag.evaluation.rows import Row
     from rag.evaluation.statistics import Interval
 
@@ -27,7 +29,8 @@ run goes on. --limit draws the same questions for every recipe.
 examples:
   dovetail eval naive data/squad --limit 100
   dovetail eval naive data/squad --limit 100 --set retrieve.top_k=5 --out five.jsonl
-  dovetail eval my-pipeline.yaml data/squad --trec run.txt --json"""
+  dovetail eval my-pipeline.yaml data/squad --trec run.txt --json
+  dovetail eval ask data/hotpotqa --curve curve.svg"""
 _LISTED = 3
 
 
@@ -53,6 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="FILE", type=Path, help="write a JSON line a question")
     parser.add_argument("--trec", metavar="FILE", type=Path, help="write rankings as a TREC run")
     parser.add_argument(
+        "--curve",
+        metavar="FILE.svg",
+        nargs="?",
+        const="",
+        help="what other thresholds of the pruner would keep, also as a picture",
+    )
+    parser.add_argument(
         "--unanswerable",
         action="store_true",
         help="ask the questions of unanswerable.jsonl too",
@@ -76,19 +86,30 @@ def run(args: argparse.Namespace) -> int:
     questions = sample(
         read_questions(args.data, unanswerable=args.unanswerable), args.limit, args.seed
     )
-    rows, model, left_out = _rows(args, questions)
+    rows, model, left_out, curve = _rows(args, questions)
     if args.trec is not None:
         from pipelines.evaluating.runner import write_run
 
         with refused_arguments():
             write_run(args.trec, rows, tag="-".join(Path(args.recipe).stem.split()))
     summary = summarise(rows, seed=args.seed)
+    points: list[CurvePoint] = []
+    if curve is not None:
+        from pipelines.evaluating.curve import curve_metrics, curve_points
+
+        summary |= curve_metrics(curve, seed=args.seed)
+        points = curve_points(curve)
+        if args.curve:
+            _write_picture(args, curve)
     failed = [row for row in rows if row.error is not None]
     if args.json:
-        say_json(as_json(args, rows, summary, model) | {"left_out": left_out})
+        told = {"curve": [asdict(point) for point in points]} if points else {}
+        say_json(as_json(args, rows, summary, model) | {"left_out": left_out} | told)
     else:
         say(f"{args.recipe} on {args.data}: {plural(len(rows), 'question')}, seed {args.seed}")
         _draw(summary)
+        if points:
+            _draw_points(points)
     for row in failed[:_LISTED]:
         remark(f"failed {row.id}: {row.error}")
     if failed:
@@ -121,10 +142,15 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(f"--limit must be at least 1, got {args.limit}")
     if args.seed < 0:
         raise UsageError(f"--seed must be at least 0, got {args.seed}")
-    for name in ("out", "trec"):
-        path: Path | None = getattr(args, name)
-        if path is None:
+    if args.curve and Path(args.curve).suffix != ".svg":
+        raise UsageError(
+            f"--curve must name a file that ends in .svg, got {args.curve}; without one it stands "
+            "after RECIPE and DATA"
+        )
+    for name in ("out", "trec", "curve"):
+        if not getattr(args, name):
             continue
+        path = Path(getattr(args, name))
         if not path.absolute().parent.is_dir():
             raise UsageError(f"--{name} must be in a folder that exists, got {path}")
         if path.is_dir():
@@ -135,8 +161,8 @@ def _check(args: argparse.Namespace) -> None:
 
 def _rows(
     args: argparse.Namespace, questions: Sequence["Question"]
-) -> tuple[list["Row"], str | None, tuple[str, ...]]:
-    """Return the rows of all questions, the language model's name, and steps that were left out."""
+) -> tuple[list["Row"], str | None, tuple[str, ...], "PruningCurve | None"]:
+    """Return the rows of all questions, the model's name, steps that were left out, the curve."""
     from pipelines.evaluating.runner import run_questions
     from rag.evaluation.rows import RowLog
 
@@ -150,12 +176,14 @@ def _rows(
                 f"no question has a known answer: {', '.join(asker.left_out)} left out "
                 "(--answers runs all)"
             )
-        log = None
+        ask, log = _scored(args, asker), None
         if args.out is not None:
             ids = [question.id for question in questions]
             log = stack.enter_context(RowLog(args.out, config=asker.config, ids=ids))
             if log.done and not quiet:
                 remark(f"{args.out}: {plural(len(log.done), 'question')} asked before")
+            if ask is not None:
+                _refuse_unscored(args, ask, [q for q in questions if q.id in log.done])
 
         def projected(seconds: float) -> None:
             if not quiet:
@@ -163,13 +191,58 @@ def _rows(
 
         rows = run_questions(
             questions,
-            asker,
+            asker if ask is None else ask,
             config=asker.config,
             log=log,
             progress=watched,
             projected=projected,
         )
-        return rows, asker.model, asker.left_out
+        with refused_arguments():
+            curve = None if ask is None else ask.curve(questions)
+        return rows, asker.model, asker.left_out, curve
+
+
+def _scored(args: argparse.Namespace, asker: "PipelineAsker") -> "CurveAsker | None":
+    """Return what asks and keeps the scores of sentences, if they are wanted."""
+    if args.curve is None:
+        return None
+    from pipelines.evaluating.curve import SUFFIX, CurveAsker
+
+    log = None if args.out is None else args.out.with_name(args.out.name + SUFFIX)
+    return CurveAsker(asker, config=asker.config, log=log)
+
+
+def _refuse_unscored(
+    args: argparse.Namespace, ask: "CurveAsker", done: Sequence["Question"]
+) -> None:
+    """Refuse to go on with rows that were written without the scores of their sentences."""
+    if missing := ask.missing(done):
+        raise UsageError(
+            f"{args.out} holds {plural(len(missing), 'question')} asked without --curve, such as "
+            f"{missing[0]!r}; give another --out, or delete it"
+        )
+
+
+def _write_picture(args: argparse.Namespace, curve: "PruningCurve") -> None:
+    from pipelines.drawing.line_chart import Panel, line_chart
+    from pipelines.evaluating.curve import RECALL, curve_line, curve_point
+    from rag.files import write_atomically
+
+    name = Path(args.recipe).stem
+    at = curve_point(curve, curve.threshold(RECALL))
+    panel = Panel(
+        f"{name} on {args.data.name}",
+        {name: curve_line(curve)},
+        {name: (at.kept, at.sentence_recall)},
+    )
+    image = line_chart(
+        [panel],
+        title="Gold sentences kept against tokens kept, over all thresholds",
+        across="tokens kept",
+        up="gold sentences kept",
+    )
+    with refused_arguments():
+        write_atomically(Path(args.curve), lambda file: file.write(image.encode()), mode=0o644)
 
 
 def _asker(args: argparse.Namespace, watched: "Progress", *, answers: bool) -> "PipelineAsker":
@@ -193,6 +266,24 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _draw_points(points: Sequence["CurvePoint"]) -> None:
+    say()
+    draw_table(
+        ("threshold", "SentR", "SentP", "Kept", "AllGold", "AnswerKept"),
+        [
+            (
+                f"{point.threshold:.4g}",
+                number(point.sentence_recall),
+                number(point.sentence_precision),
+                number(point.kept),
+                number(point.all_gold),
+                "" if point.answer_kept is None else number(point.answer_kept),
+            )
+            for point in points
+        ],
+    )
 
 
 def _draw(summary: Mapping[str, "Interval"]) -> None:

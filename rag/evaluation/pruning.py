@@ -36,7 +36,7 @@ def pruning_metrics(
     if all(passage.kept is None for passage in passages):
         return {}
     metrics = {"Kept": _kept_share(passages)}
-    gold = [_gold_rows(passage, supporting) for passage in passages]
+    gold = [gold_rows(passage, supporting) for passage in passages]
     kept = [set(passage.kept_rows) for passage in passages]
     given, left = sum(map(len, gold)), sum(map(len, kept))
     both = sum(len(g & k) for g, k in zip(gold, kept, strict=True))
@@ -49,7 +49,12 @@ def pruning_metrics(
     return metrics
 
 
-def _gold_rows(passage: Passage, supporting: Mapping[str, Sequence[int]]) -> set[int]:
+def gold_rows(passage: Passage, supporting: Mapping[str, Sequence[int]]) -> set[int]:
+    """Return the rows of a passage's gold sentences.
+
+    Raises:
+        EvaluationDataError: if one is past the last sentence.
+    """
     rows = set(supporting.get(passage.document, ()))
     if rows and max(rows) >= len(passage.sentences):
         raise EvaluationDataError(
@@ -60,13 +65,14 @@ def _gold_rows(passage: Passage, supporting: Mapping[str, Sequence[int]]) -> set
 
 
 def _kept_share(passages: Sequence[Passage]) -> float:
-    given = sum(_tokens(passage.text) for passage in passages)
-    return sum(_tokens(_kept_text(passage)) for passage in passages) / given if given else 1.0
+    given = sum(count_tokens(passage.text) for passage in passages)
+    return sum(count_tokens(_kept_text(passage)) for passage in passages) / given if given else 1.0
 
 
 def _kept_text(passage: Passage) -> str:
     return passage.text if passage.kept is None else passage.kept.text(passage.text)
 
 
-def _tokens(text: str) -> int:
+def count_tokens(text: str) -> int:
+    """Return how many words and punctuation marks a text has."""
     return sum(1 for _ in _TOKEN.finditer(text))

@@ -1,6 +1,7 @@
 """`dovetail eval` in process, over a scripted pipeline."""
 
 import json
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -8,7 +9,7 @@ from pipelines.cli.eval import duration
 from pipelines.cli.main import main
 from pipelines.cli.metric_table import number, p_value
 from rag.evaluation import Outcome, read_rows
-from rag.records import Answer, Hit
+from rag.records import Answer, Hit, Passage, Selection, SentenceScore, Span, text_sha
 
 
 class Asker:
@@ -199,3 +200,112 @@ def test_answers_are_wanted_only_if_the_data_knows_some(evaluate, asker, data):
     _, out, err = evaluate("--limit", 3, "--json")
     assert json.loads(out)["left_out"] == ["prune", "generate"]
     assert err == ""
+
+
+def scored(monkeypatch, asker, data, *, score=lambda number: number / 40):
+    """Let the pipeline prune: question n has a gold sentence of score n / 40 and another of 0.2."""
+    lines = [
+        {
+            "id": f"q{n:02}",
+            "question": "What?",
+            "answers": ["red"],
+            "supporting": [{"doc_id": "a", "sentence_ids": [0]}],
+        }
+        for n in range(20)
+    ]
+    (data / "queries.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = "It is red. It is not."
+    spans = (Span(0, 11), Span(11, 21))
+
+    def outcomes(questions):
+        asker.asked += [question.id for question in questions]
+        found = []
+        for question in questions:
+            scores = (score(1 + int(question.id[1:])), 0.2)
+            verdicts = tuple(
+                SentenceScore(span, one, kept=True) for span, one in zip(spans, scores, strict=True)
+            )
+            kept = Selection("a", text_sha(text), verdicts, "test", 0.0)
+            passage = Passage("a", "a", text, Span(0, 21), spans, kept=kept)
+            found.append(Outcome([Hit("a", 1.0)], [passage]))
+        return found
+
+    monkeypatch.setattr(type(asker), "__call__", lambda self, questions: outcomes(questions))
+
+
+def test_a_curve_tells_what_other_thresholds_keep(evaluate, asker, data, monkeypatch, tmp_path):
+    scored(monkeypatch, asker, data)
+    status, out, _ = evaluate("--json", "--curve", tmp_path / "curve.svg")
+    assert status == 0
+    shown = json.loads(out)
+    # Of 400 pairs, those with a gold score above 0.2 win (12 of 20), the one at 0.2 is a tie.
+    assert shown["metrics"]["AUC"]["mean"] == pytest.approx(12.5 / 20)
+    # 19 of 20 gold sentences stay above 1 / 40, and with them the others: 79 + ... tokens.
+    kept = shown["metrics"]["Kept@SentR95"]
+    assert kept["mean"] == pytest.approx((19 * 4 + 20 * 4) / (40 * 4))
+    assert kept["low"] <= kept["mean"] <= kept["high"]
+    assert kept["n"] == 20
+    points = {point["threshold"]: point for point in shown["curve"]}
+    assert points[0.3] == {
+        "threshold": 0.3,
+        "sentence_recall": 0.4,
+        "sentence_precision": 1.0,
+        "kept": 0.2,
+        "all_gold": 0.4,
+        "answer_kept": 0.4,
+    }
+    assert points[1 / 40]["sentence_recall"] == 0.95
+    assert list(points) == sorted(points)
+    assert {"SentR", "Kept"} <= shown["metrics"].keys()
+    root = ET.fromstring((tmp_path / "curve.svg").read_text())
+    assert root.tag.endswith("svg")
+
+
+def test_a_curve_is_drawn_as_a_table_and_only_when_wanted(evaluate, asker, data, monkeypatch):
+    scored(monkeypatch, asker, data)
+    _, out, _ = evaluate("--curve")
+    rows = [line.split() for line in out.splitlines()]
+    assert ["threshold", "SentR", "SentP", "Kept", "AllGold", "AnswerKept"] in rows
+    assert ["0.3", "0.400", "1.000", "0.200", "0.400", "0.400"] in rows
+    assert any(row[:2] == ["AUC", "0.625"] for row in rows)
+    _, out, _ = evaluate()
+    assert "threshold" not in out
+    assert "AUC" not in out
+
+
+def test_a_curve_goes_on_with_the_scores_of_an_interrupted_run(
+    evaluate, asker, data, monkeypatch, tmp_path
+):
+    scored(monkeypatch, asker, data)
+    whole = json.loads(evaluate("--json", "--curve", "--limit", 12)[1])
+    out = tmp_path / "rows.jsonl"
+    evaluate("--curve", "--limit", 7, "--out", out)
+    asked = len(asker.asked)
+    again = json.loads(evaluate("--json", "--curve", "--limit", 12, "--out", out)[1])
+    assert len(asker.asked) == asked + 5
+    assert again["metrics"] == whole["metrics"]
+    assert again["curve"] == whole["curve"]
+    other = tmp_path / "other.jsonl"
+    evaluate("--limit", 7, "--out", other)
+    status, _, err = evaluate("--curve", "--limit", 12, "--out", other)
+    assert status == 2
+    assert "holds 7 questions asked without --curve, such as 'q0" in err
+
+
+def test_a_curve_needs_a_pruner_gold_sentences_and_an_svg(evaluate, asker, data, monkeypatch):
+    status, _, err = evaluate("--curve")
+    assert status != 0
+    assert "--curve needs a pipeline that prunes" in err
+    scored(monkeypatch, asker, data)
+    lines = [{"id": f"q{n:02}", "question": "What?", "answers": ["red"]} for n in range(20)]
+    (data / "queries.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    status, _, err = evaluate("--curve")
+    assert status != 0
+    assert "--curve needs data that names gold sentences" in err
+    asked = len(asker.asked)
+    status, _, err = evaluate("--curve", "curve.png")
+    assert status == 2
+    assert "--curve must name a file that ends in .svg, got curve.png" in err
+    status, _, err = evaluate("--curve", data / "curve.svg")
+    assert "--curve must not be in the data folder" in err
+    assert len(asker.asked) == asked
