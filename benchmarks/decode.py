@@ -6,8 +6,13 @@ speed does not depend on them. A run is the tokens after the first; runs of both
 ratio is the median of pairs. Times are wall times; `cpu` columns are processor time, which says
 more on a machine that is not idle.
 
+The engine leaves oneDNN out of products of one row (`rag/generation/one_row.py`); Hugging Face runs
+as PyTorch does by default, or with `--same-kernels` like the engine: the ratio is then what is left
+of the engine's own attention.
+
     python benchmarks/decode.py                  contexts of 512, 2,048 and 4,096 tokens, a table
     python benchmarks/decode.py --context 2048 --json
+    python benchmarks/decode.py --same-kernels
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ import argparse
 import copy
 import json
 import time
+from contextlib import nullcontext
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +32,7 @@ from transformers import DynamicCache, GenerationConfig
 from rag.generation.attention import IMPLEMENTATION
 from rag.generation.decoding import Sampling
 from rag.generation.engine import Engine
+from rag.generation.one_row import one_row
 from rag.models.language_model import load_language_model
 
 if TYPE_CHECKING:
@@ -47,10 +54,11 @@ def seconds(work: Callable[[], Any]) -> tuple[float, float, Any]:
 class Bench:
     """One loaded model and both ways of decoding with it."""
 
-    def __init__(self, loaded: LoadedModel, tokens: int) -> None:
+    def __init__(self, loaded: LoadedModel, tokens: int, *, same_kernels: bool = False) -> None:
         self.model = loaded.model
         self.engine = Engine(loaded.model, loaded.identity)
         self.tokens = tokens
+        self.same_kernels = same_kernels
         self.greedy = GenerationConfig(
             max_new_tokens=tokens + 1, min_new_tokens=tokens + 1, do_sample=False, pad_token_id=0
         )
@@ -74,9 +82,11 @@ class Bench:
         """Time the tokens after the first: what `generate` takes for all of them, less one."""
         prompt = torch.tensor([ids])
         options = {"attention_mask": torch.ones_like(prompt), "past_key_values": cache}
-        wall, cpu, found = seconds(
-            lambda: self.model.generate(prompt, generation_config=self.greedy, **options)
-        )
+        like_ours = one_row(self.model.device, self.model.dtype)
+        with like_ours if self.same_kernels else nullcontext():
+            wall, cpu, found = seconds(
+                lambda: self.model.generate(prompt, generation_config=self.greedy, **options)
+            )
         share = self.tokens / (self.tokens + 1)
         return wall * share, cpu * share, found[0, len(ids) :].tolist()
 
@@ -137,6 +147,9 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--tokens", type=int, default=24, help="decoded tokens (default: 24)")
     parser.add_argument("--repeats", type=int, default=5, help="pairs of runs (default: 5)")
+    parser.add_argument(
+        "--same-kernels", action="store_true", help="no oneDNN in Hugging Face's decoding either"
+    )
     parser.add_argument("--json", action="store_true", help="one record a line")
     args = parser.parse_args()
     loaded = load_language_model(args.model, dtype=args.dtype)
@@ -145,9 +158,10 @@ def main() -> None:
         "model": loaded.identity.name,
         "dtype": loaded.identity.dtype,
         "threads": torch.get_num_threads(),
+        "same_kernels": args.same_kernels,
         "torch": torch.__version__,
     }
-    bench, records = Bench(loaded, args.tokens), []
+    bench, records = Bench(loaded, args.tokens, same_kernels=args.same_kernels), []
     for context in args.context or CONTEXTS:
         record = bench.measure(context, args.repeats) | setting
         records.append(record)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -59,11 +59,12 @@ class Precompute:
 
     Attributes:
         cache: where KV goes.
-        encode: segments to their KV, in order; called with at least one segment.
+        encode: segments to their KV, in order; called with at least one segment. What it yields is
+            put at once, so it is kept even if the rest fails.
     """
 
     cache: FillableCache
-    encode: Callable[[list[Segment]], list[SegmentKV]]
+    encode: Callable[[list[Segment]], Iterable[SegmentKV]]
 
     def __call__(
         self,
@@ -102,7 +103,7 @@ class Precompute:
                 else:
                     wanted.append(segment)
                 seen.add(key)
-            for segment, kv in zip(wanted, self._encoded(wanted), strict=True):
+            for segment, kv in self._encoded(wanted):
                 if self.cache.put(segment, kv):
                     stored += 1
                     nbytes += kv.nbytes
@@ -124,11 +125,14 @@ class Precompute:
             seconds=time.perf_counter() - started,
         )
 
-    def _encoded(self, segments: list[Segment]) -> list[SegmentKV]:
-        if not segments:
-            return []
-        encoded = self.encode(segments)
-        if len(encoded) != len(segments):
-            got = f"{len(encoded)} for {len(segments)} segments"
+    def _encoded(self, segments: list[Segment]) -> Iterator[tuple[Segment, SegmentKV]]:
+        """Yield segments with their KV, each as soon as it is encoded."""
+        given = 0
+        for kv in self.encode(segments) if segments else ():
+            given += 1
+            if given > len(segments):
+                break
+            yield segments[given - 1], kv
+        if given != len(segments):
+            got = f"{given} for {len(segments)} segments"
             raise ValueError(f"encode must return one result a segment, got {got}")
-        return encoded

@@ -12,6 +12,9 @@ from pipelines.cli.prompt_arguments import GENERATOR, add_prompt_argument
 from pipelines.cli.terminal import plural, progress, remark, say, say_json
 from rag.tracing.wording import byte_size
 
+BATCH = 8
+"""Passages between two steps of the progress bar, at least; where more are encoded in one forward
+pass, as many as that."""
 _EXAMPLE = """\
 Without it the first question about a passage encodes and stores it. Interrupt it at any moment:
 the next run goes on. A passage's KV depends on the prompt before it: give the --prompt that you ask
@@ -79,8 +82,8 @@ def run(args: argparse.Namespace) -> int:
             watched.advance(now - done)
             done = now
 
-        fill = Precompute(store, lambda batch: [engine.encode(segment) for segment in batch])
-        report = fill(segments, progress=advance)
+        at_once = max(BATCH, engine.pass_tokens * len(segments) // tokens)
+        report = Precompute(store, engine.encode_all)(segments, batch=at_once, progress=advance)
     if args.json:
         say_json(
             {

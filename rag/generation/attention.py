@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rag.errors import UnsupportedModelError
 from rag.generation.fused_attention import fused, ragged, usable
+from rag.generation.one_row import many_rows
 from rag.generation.plan import ContextWeights
 from rag.generation.scattered import ScatteredGroup, attend_contexts
 from rag.generation.stacked import attend_batch
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 IMPLEMENTATION: Final = "dovetail_segments"
 QUERY_BLOCK: Final = 128
 CACHED_LOGITS: Final = 1 << 17
-COPIED_KEYS: Final = 512
 LOGIT_BYTES: Final = 1 << 29
 """Logits in memory at once, at most, where no fused kernel does without them."""
 
@@ -221,7 +221,7 @@ class _Products:
         alpha = self.scale if self.softcap else self.scale / self.temperature
         for head in range(0, heads, step):
             these = slice(head, head + step)
-            _write_logits(query[these], keys[these], alpha, logits)
+            _write_logits(query[these], keys[these], alpha, logits, self.scratch)
             if self.softcap:
                 logits.div_(self.softcap).tanh_().mul_(self.softcap / self.temperature)
             if causal:
@@ -246,16 +246,13 @@ class _Products:
         return out, lse, seen
 
 
-def _write_logits(query: Tensor, keys: Tensor, alpha: float, out: Tensor) -> None:
+def _write_logits(query: Tensor, keys: Tensor, alpha: float, out: Tensor, scratch: Scratch) -> None:
     """Write alpha times the products of queries and keys: (kv_heads, rows, tokens)."""
-    tokens, head_dim = keys.shape[1:]
-    apart = tokens > COPIED_KEYS and keys.stride() != (tokens * head_dim, head_dim, 1)
-    if apart and keys.device.type == "cpu" and keys.dtype.itemsize == 2:
-        # A batched product in half precision would copy keys that are part of a larger buffer.
-        for head, of_head in enumerate(out):
-            torch.addmm(of_head, query[head], keys[head].T, beta=0, alpha=alpha, out=of_head)
-    else:
-        torch.baddbmm(out, query, keys.transpose(1, 2), beta=0, alpha=alpha, out=out)
+    if keys.device.type == "cpu" and keys.dtype.itemsize == 2 and not keys.is_contiguous():
+        # A batched product in half precision copies keys that are part of a larger buffer, and
+        # transposes them slowly as it does so.
+        keys = scratch.take("keys", keys.shape, keys, keys.dtype).copy_(keys)
+    torch.baddbmm(out, query, keys.transpose(1, 2), beta=0, alpha=alpha, out=out)
 
 
 def _join_blocks(
@@ -351,16 +348,32 @@ def segment_attention(
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     way = _Way(scale, kwargs.get("softcap"), kwargs.get("sliding_window"), kwargs.get("s_aux"))
+    # Keys are many rows, even if a single query multiplies them.
+    with many_rows(query.device, query.dtype):
+        return _attend_rows(query, rows, counts, way), None
+
+
+def _attend_rows(
+    query: Tensor, rows: tuple[LayerKeys, ...], counts: list[int], way: _Way
+) -> Tensor:
+    """Attend for all requests of a batch: (1, all queries, heads, head_dim).
+
+    Args:
+        query: (1, heads, all queries, head_dim), those of each request side by side.
+        rows: one a request, at least one.
+        counts: queries of each.
+        way: how the layer attends.
+    """
     if len(rows) == 1:
-        return _attend_row(query, rows[0], way), None
+        return _attend_row(query, rows[0], way)
     together = _attend_together(query, rows, way)
     plain = way.softcap is None and way.window is None and way.sinks is None
     if together is None and plain and query.device.type == "cpu":
-        together = attend_batch(query, rows, scale, attend)
+        together = attend_batch(query, rows, way.scale, attend)
     if together is not None:
-        return together, None
+        return together
     parts = zip(torch.split(query, counts, 2), rows, strict=True)
-    return torch.cat([_attend_row(part, keys, way) for part, keys in parts], 1), None
+    return torch.cat([_attend_row(part, keys, way) for part, keys in parts], 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,16 @@ from rag.generation.attention_citations import (
 )
 from rag.generation.beam_search import beam_search
 from rag.generation.citations import SupportMatcher
+from rag.generation.context_plan import (
+    ContextPlan,
+    Readable,
+    Rows,
+    dropped,
+    keeps,
+    whole_sentences,
+)
+from rag.generation.context_planner import READ_ROWS, ContextPlanner
+from rag.generation.cost_model import CostModel
 from rag.generation.decoding import Sampling, StopTexts, TextStream, decode_samples
 from rag.generation.finish import Telling, abstention, token_use
 from rag.generation.graph_edges import GraphEdges
@@ -26,14 +36,16 @@ from rag.generation.plan import (
     PlacedRows,
     Positions,
     Recompute,
+    Sources,
     block_plan,
     graph_plan,
     parallel_plan,
     repeated,
     sequential_plan,
 )
-from rag.generation.prompt import PromptEncoder, rows_of_sentences
-from rag.records import Answer, Passage, Query, Segment
+from rag.generation.prompt import PromptEncoder
+from rag.generation.readable import absent, readable
+from rag.records import Answer, ContextStep, Passage, Query, Segment
 
 if TYPE_CHECKING:
     from rag.generation.engines import AnyEngine
@@ -51,12 +63,14 @@ _USED: Final[Mapping[str, tuple[Mode, ...]]] = {
     "repack": ("parallel", "ape"),
     "see_prefix": _CACHED,
     "recompute": _CACHED,
+    "context": _CACHED,
 }
 """Modes in which an option says something; those that are not here say something in all."""
 _SPELLED: Final[Mapping[str, tuple[str, ...]]] = {
     "weights": ("ape_temperature", "ape_scale", "ape_bias"),
     "graph": ("edges", "k", "pairs", "rounds", "keep_round0", "self_edge"),
     "recompute": ("recompute_first_k", "recompute_top_r", "deviation"),
+    "context": ("context", "context_slack_ms", "context_blend"),
 }
 """What options that hold several settings are called in a pipeline file."""
 READING_OPTIONS: Final[Mapping[str, tuple[Mode, ...]]] = {
@@ -99,6 +113,11 @@ class GenerateCached:
         see_prefix: whether passages are encoded with the prefix before them, which keeps attention
             off their first tokens; without, their KV fits any prefix.
         recompute: cached rows that are computed anew.
+        context: decides for each passage whether its cached rows are read, or what is kept of it is
+            computed. What is computed comes after all cached rows, best passage last, sees all of
+            them, and attends to them as the question does; T, S and b weigh cached passages alone.
+            Its positions follow theirs. Under `auto` without a cost model this machine is measured
+            when the first question comes.
         repeat_passages: whether all passages are read once more, computed, before the question.
         beams: above 1, the answer is found by beam search.
         length_penalty: of beam search.
@@ -109,8 +128,8 @@ class GenerateCached:
 
     Raises:
         ValueError: for an unknown mode, an option that is set and that the mode has no use for,
-            beams that would sample or that attention is asked of, or an engine and a prompt of
-            different models.
+            beams that would sample or that attention is asked of, a repair that is asked for
+            twice, or an engine and a prompt of different models.
     """
 
     engine: AnyEngine
@@ -129,6 +148,8 @@ class GenerateCached:
     length_penalty: float = 1.0
     cite: Cite = "support"
     heads: Heads | None = None
+    context: ContextPlanner = READ_ROWS
+    _costs: list[CostModel] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -151,6 +172,11 @@ class GenerateCached:
             raise ValueError(
                 "beams above 1 need temperature 0 and cite 'support', got temperature "
                 f"{self.sampling.temperature} and {self.cite!r}"
+            )
+        if self.context.blend and self.recompute.share:
+            raise ValueError(
+                f"context.blend must be 0 if recompute.share is set, got {self.context.blend} and "
+                f"{self.recompute.share}"
             )
         if self.engine.identity != self.prompt.identity:
             raise ValueError("engine and prompt must belong to the same model")
@@ -176,7 +202,7 @@ class GenerateCached:
             UnsupportedModelError: if the prompt does not fit into the model's window.
         """
         telling = self.telling()
-        read = [passage for passage in passages if passage.kept_rows]
+        read = [passage for passage in passages if keeps(passage)]
         if not read:
             yield abstention(passages, mode=self.mode, model=self.engine.identity.name)
             return
@@ -214,7 +240,7 @@ class GenerateCached:
         Raises:
             ValueError: if there cannot be so many different ones.
         """
-        read = [passage for passage in passages if passage.kept_rows]
+        read = [passage for passage in passages if keeps(passage)]
         if not read:
             return [abstention(passages, mode=self.mode, model=self.engine.identity.name)] * count
         plan = self.plan(query, read)
@@ -295,7 +321,7 @@ class GenerateCached:
             passages: best first.
         """
         began = perf_counter()
-        read = [passage for passage in passages if passage.kept_rows]
+        read = [passage for passage in passages if keeps(passage)]
         if not read:
             return None
         state = self.engine.prefill(self.plan(query, read))
@@ -304,28 +330,87 @@ class GenerateCached:
         self.engine.store(state.fresh)
         return None if state.use.misses else taken
 
+    def context_plan(self, passages: Sequence[Passage]) -> ContextPlan:
+        """Return how each passage is read, and why.
+
+        Modes that compute all passages have no choice. In mode `graph` a passage that is computed
+        anew over others stays with them if all of them are cached; else it becomes text, too.
+
+        Args:
+            passages: best first.
+        """
+        return self._chosen(passages, self._sources(passages))
+
     def plan(self, query: Query, passages: Sequence[Passage]) -> EncodingPlan:
-        """Return the encoding plan for passages of which at least one sentence is kept."""
+        """Return the encoding plan for passages of which at least one sentence is kept.
+
+        Args:
+            query: the question.
+            passages: best first.
+
+        Raises:
+            ValueError: if nothing is kept of any passage.
+        """
         prefix = self.prompt.prefix()
         question = self.prompt.question(query)
+        sources = self._sources(passages)
+        chosen = self._chosen(passages, sources)
+        told = _computed(chosen, sources)
+        read = [chosen.rows_of(row) for row in range(len(passages))]
+        cached_rows = [row for row, one in enumerate(read) if one is not None and row not in told]
         # Best passage last, next to the question.
-        segments = []
-        for passage in reversed(passages):
-            segment = self.prompt.passage(passage, prefix)
-            if not self.see_prefix:
-                segment = replace(segment, parents=())
-            segments.append((segment, rows_of_sentences(segment, passage.kept_rows)))
-        read = tuple(segments)
-        plan = self._layout(prefix, read, question, passages)
-        plan = replace(plan, mode=self.mode, recompute=self.recompute)
-        return repeated(plan, read, len(question)) if self.repeat_passages else plan
+        cached = _last_first(read[row] for row in cached_rows)
+        text = _last_first(read[row] for row in sorted(told))
+        if not cached and not text:
+            raise ValueError(f"no sentence of {len(passages)} passages is kept; nothing is read")
+        if self.mode in _CACHED:
+            plan = self._layout(prefix, cached, question, _among(sources, cached_rows))
+            plan = repeated(plan, text, len(question)) if text else plan
+        else:
+            plan = self._computed_plan(prefix, text, question)
+        repair = self.recompute
+        if chosen.recomputed:
+            repair = replace(repair, share=chosen.recomputed)
+        plan = replace(plan, mode=self.mode, recompute=repair, steps=chosen.steps)
+        every = (*cached, *text)
+        return repeated(plan, every, len(question)) if self.repeat_passages else plan
+
+    def _sources(self, passages: Sequence[Passage]) -> Sources:
+        """Return for each passage, best first, the rows of those it is computed anew over."""
+        if self.mode != "graph" or self.context.policy == "text":
+            return ((),) * len(passages)
+        return self.graph.sources(passages)
+
+    def _chosen(self, passages: Sequence[Passage], sources: Sources) -> ContextPlan:
+        prefix = self.prompt.prefix()
+        read = []
+        for passage, of_row in zip(passages, sources, strict=True):
+            anew = f"mode graph computes it anew over {len(of_row)} others" if of_row else ""
+            if self.mode not in _CACHED:
+                anew = f"mode {self.mode} computes all passages"
+            one = readable(self.prompt, passage, prefix, see_prefix=self.see_prefix, anew=anew)
+            if self.context.policy == "auto":
+                one = replace(one, absent=absent(self.engine.cache, one.cached[0]))
+            read.append(one)
+        planner = self.context
+        if planner.policy == "auto" and planner.cost is None:
+            planner = replace(planner, cost=self._cost(read))
+        return planner.plan(read, recomputed=self.recompute.share)
+
+    def _cost(self, read: Sequence[Readable]) -> CostModel:
+        """Return this machine's cost model, measured once."""
+        if not self._costs:
+            stored = (one.cached[0] for one in read if not one.absent)
+            engine: Any = self.engine
+            self._costs.append(CostModel.probe(engine, next(stored, None)))
+        return self._costs[0]
 
     def _layout(
         self,
         prefix: Segment,
-        read: tuple[tuple[Segment, tuple[int, ...] | None], ...],
+        read: tuple[Rows, ...],
         question: tuple[int, ...],
-        passages: Sequence[Passage],
+        sources: Sources,
     ) -> EncodingPlan:
         if self.mode in ("ape", "parallel"):
             weights = self.weights if self.mode == "ape" else ContextWeights()
@@ -334,19 +419,22 @@ class GenerateCached:
             )
         if self.mode == "block":
             return block_plan(prefix, read, question)
-        if self.mode == "graph":
-            last = len(passages) - 1
-            sources = self.graph.sources(passages)
-            return graph_plan(
-                prefix,
-                read,
-                tuple(tuple(last - row for row in reversed(rows)) for rows in reversed(sources)),
-                question,
-                rounds=self.graph.turns,
-                positions=self.positions,
-                keep_round0=self.graph.keep_round0,
-                self_edge=self.graph.self_edge,
-            )
+        last = len(read) - 1
+        return graph_plan(
+            prefix,
+            read,
+            tuple(tuple(last - row for row in reversed(rows)) for rows in reversed(sources)),
+            question,
+            rounds=self.graph.turns,
+            positions=self.positions,
+            keep_round0=self.graph.keep_round0,
+            self_edge=self.graph.self_edge,
+        )
+
+    def _computed_plan(
+        self, prefix: Segment, read: tuple[Rows, ...], question: tuple[int, ...]
+    ) -> EncodingPlan:
+        """Lay out the modes that compute all passages."""
         told, at = [], len(prefix)
         for segment, rows in read:
             told.append((at, PlacedRows(segment, at, rows)))
@@ -396,15 +484,22 @@ class GenerateCached:
             mode=self.mode,
             model=self.engine.identity.name,
             prompt=self.prompt_text(plan),
+            context=self._steps(passages, plan),
             finish=telling.finish(self.engine.room(state.position, self.sampling.max_tokens)),
             attention=() if looked is None else looked.of(passages),
         )
-        shares = None if looked is None else partial(looked.of, passages)
+        given = tuple(map(whole_sentences, passages))
+        shares = None if looked is None else partial(looked.of, given)
         if shares is not None and self.cite == "attention":
-            found = AttentionMatcher()(answer.text, passages, shares)
+            found = AttentionMatcher()(answer.text, given, shares)
         else:
-            found = self.support(query, answer.text, passages, shares)
+            found = self.support(query, answer.text, given, shares)
         return found.attached_to(answer)
+
+    def _steps(self, passages: Sequence[Passage], plan: EncodingPlan) -> tuple[ContextStep, ...]:
+        """Return the step of every passage that was given, read or not."""
+        known = {step.passage_id: step for step in plan.steps}
+        return tuple(known.get(passage.id) or dropped(passage) for passage in passages)
 
 
 _DEFAULTS: Final[Mapping[str, Any]] = {
@@ -420,3 +515,30 @@ def _called(name: str) -> str:
 def _useless(mode: Mode) -> list[str]:
     """Return the options that a mode has no use for."""
     return [name for name, modes in _USED.items() if mode in MODES and mode not in modes]
+
+
+def _computed(chosen: ContextPlan, sources: Sources) -> set[int]:
+    """Return which passages are computed after all cached ones.
+
+    Those are all whose step is text, but not a target of mode `graph` as long as all of its sources
+    stay among the cached passages: it does, too.
+    """
+    text = {row for row, step in enumerate(chosen.steps) if step.step == "text"}
+    gone = {row for row, step in enumerate(chosen.steps) if step.step == "drop"}
+    stays = {row for row in text if sources[row] and not chosen.readable[row].refused}
+    told = text - stays
+    while True:
+        more = {row for row in stays - told if (told | gone) & set(sources[row])}
+        if not more:
+            return told
+        told |= more
+
+
+def _among(sources: Sources, rows: Sequence[int]) -> Sources:
+    """Return the sources of some passages as rows among them."""
+    place = {row: number for number, row in enumerate(rows)}
+    return tuple(tuple(place[source] for source in sources[row]) for row in rows)
+
+
+def _last_first(read: Iterable[Rows | None]) -> tuple[Rows, ...]:
+    return tuple(one for one in reversed(list(read)) if one is not None)

@@ -16,6 +16,8 @@ from rag.generation.attention import IMPLEMENTATION, Group, Scratch, register
 from rag.generation.attention_mass import Units
 from rag.generation.batch import DecodeBatch, Row, Shared, run_rows
 from rag.generation.decode_loops import DecodeLoops
+from rag.generation.one_row import many_rows, one_row
+from rag.generation.packed_encoding import PackedEncoder
 from rag.generation.placed_segments import PlacedSegments
 from rag.generation.plan import EncodingPlan, PlacedRows, exact_rows
 from rag.generation.prefilled import Prefilled, Reading
@@ -23,12 +25,13 @@ from rag.generation.recompute import BlendCache, Compared, most_different
 from rag.generation.rope import Rotary
 from rag.generation.scattered import Pieces, ScatteredGroup, reads_pieces
 from rag.generation.segment_cache import Lease, SegmentCache
+from rag.generation.segment_reader import SegmentReader
 from rag.generation.self_test import self_test
 from rag.protocols import PassageCache, SegmentKV
 from rag.records import CacheUse, ModelIdentity, Segment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from transformers.cache_utils import Cache
 
@@ -63,13 +66,18 @@ class Engine(DecodeLoops):
             takes CUDA, half precision, and attention without window or cap. A repair, and watching
             attention, always copy.
         tested: whether the model has passed the self-test before; it is left out then.
+        pass_tokens: tokens of passages that are encoded in one forward pass, at most: more take
+            more memory. None means what measured best on the model's device, 512 on CPUs, where
+            more gains nothing, and 4096 on others.
 
     Attributes:
+        pass_tokens: that number.
         placed: those copies.
         reuses: True: it reads cached passages, and sees where attention goes.
 
     Raises:
         UnsupportedModelError: if the family is not supported, or the self-test fails.
+        ValueError: if `pass_tokens` is below 1.
     """
 
     reuses: ClassVar[bool] = True
@@ -83,15 +91,20 @@ class Engine(DecodeLoops):
         placed_bytes: int = 2 << 30,
         copy_context: bool | None = None,
         tested: bool = False,
+        pass_tokens: int | None = None,
     ) -> None:
         self.model = model
         self.identity = identity
-        self.cache = cache
         self._rotary = Rotary(model)
         self.layers = int(model.config.num_hidden_layers)
         self._scratch = Scratch()
         self._free_arenas: list[Scratch] = []
         self.placed = PlacedSegments(placed_bytes)
+        encoder = PackedEncoder(model, self._rotary, self._scratch, pass_tokens)
+        self.pass_tokens = encoder.pass_tokens
+        self._reader = SegmentReader(
+            identity, self._rotary, encoder, self.placed, cache, model.device
+        )
         reads = reads_pieces(model, self._rotary.head_dim) if copy_context is None else False
         self.copy_context = not reads if copy_context is None else copy_context
         self._lock = _LOCKS.setdefault(model, threading.RLock())
@@ -101,6 +114,15 @@ class Engine(DecodeLoops):
                 model.set_attn_implementation(IMPLEMENTATION)
             else:
                 self_test(self)
+
+    @property
+    def cache(self) -> PassageCache | None:
+        """Where KV is kept between requests; None computes everything anew."""
+        return self._reader.cache
+
+    @cache.setter
+    def cache(self, cache: PassageCache | None) -> None:
+        self._reader.cache = cache
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -114,15 +136,36 @@ class Engine(DecodeLoops):
             * self.model.dtype.itemsize
         )
 
-    @torch.inference_mode()
     def encode(self, segment: Segment) -> SegmentKV:
         """Compute a segment's KV, its parents being visible, as stored: keys before RoPE.
 
         Raises:
+            UnsupportedModelError: if it passes the model's window.
             ValueError: if the segment belongs to another model or has more than one parent.
         """
-        with self._lock:
-            return self._encode(segment, Reading())
+        (kv,) = self.encode_all([segment])
+        return kv
+
+    def encode_all(self, segments: Iterable[Segment]) -> Iterator[SegmentKV]:
+        """Compute the KV of segments in order, several in one forward pass: see `encode`.
+
+        Each gets what it gets alone, to rounding. What stands before a segment that cannot be
+        encoded is yielded first. Between two passes other requests may run.
+
+        Args:
+            segments: parents are looked up, so put them to the store before.
+
+        Raises:
+            UnsupportedModelError: if a segment passes the model's window.
+            ValueError: if a segment belongs to another model or has more than one parent.
+        """
+        encoded = self._reader.encode(segments, Reading())
+        while True:
+            with self._lock, torch.inference_mode():
+                kv = next(encoded, None)
+            if kv is None:
+                return
+            yield kv
 
     @torch.inference_mode()
     def prefill(self, plan: EncodingPlan, *, watch: bool = False) -> Prefilled:
@@ -155,6 +198,9 @@ class Engine(DecodeLoops):
         """
         with self._lock:
             reading = Reading()
+            for plan in plans:
+                self._check_window(plan.last_position + 1)
+            self._reader.gather(plans, [reading] * len(plans))
             return [self._prefill(plan, reading) for plan in plans]
 
     @torch.inference_mode()
@@ -184,6 +230,7 @@ class Engine(DecodeLoops):
             started = time.perf_counter()
             shared = Shared.of(plans)
             readings = [Reading(shared=shared) for _ in plans]
+            self._reader.gather(plans, readings)
             prepared = [
                 self._prepare(plan, reading, watch=watch)
                 for plan, reading in zip(plans, readings, strict=True)
@@ -198,7 +245,8 @@ class Engine(DecodeLoops):
                 )
                 for plan, (cache, units) in zip(plans, prepared, strict=True)
             ]
-            logits = run_rows(self.model, rows, PREFILL_CHUNK)
+            with many_rows(self.model.device, self.model.dtype):
+                logits = run_rows(self.model, rows, PREFILL_CHUNK)
         return [
             Prefilled(
                 after,
@@ -280,7 +328,8 @@ class Engine(DecodeLoops):
             Row((token,), state.position, state.cache)
             for state, token in zip(states, tokens, strict=True)
         ]
-        with self._lock:
+        products = one_row if len(rows) == 1 else many_rows
+        with self._lock, products(self.model.device, self.model.dtype):
             logits = run_rows(self.model, rows, PREFILL_CHUNK)
         return [
             replace(state, logits=after, position=state.position + 1)
@@ -357,6 +406,8 @@ class Engine(DecodeLoops):
 
     def _prefill(self, plan: EncodingPlan, reading: Reading, *, watch: bool = False) -> Prefilled:
         started = time.perf_counter()
+        self._check_window(plan.last_position + 1)
+        self._reader.gather([plan], [reading])
         cache, units = self._prepare(plan, reading, watch=watch)
         kv_ms = (time.perf_counter() - started) * 1e3
         told = None if units is None else units.of_prefill(plan, self.model.device)
@@ -374,10 +425,9 @@ class Engine(DecodeLoops):
     def _prepare(
         self, plan: EncodingPlan, reading: Reading, *, watch: bool = False
     ) -> tuple[SegmentCache, Units | None]:
-        """Do all that comes before the prefill: read, encode, place, recompute, compute targets."""
-        self._check_window(plan.last_position + 1)
+        """Do all that comes before the prefill: place, recompute, compute targets."""
         device = self.model.device
-        prefix = None if plan.prefix is None else self._place(plan.prefix, reading)
+        prefix = None if plan.prefix is None else self._reader.place(plan.prefix, reading)
         lease = None
         parts: list[_Part] = []
         context = None
@@ -443,13 +493,16 @@ class Engine(DecodeLoops):
         self, token_ids: Sequence[int], positions: Tensor, cache: Cache, *, every: bool = False
     ) -> Tensor:
         """Run one block of tokens: logits after the last, or `every` one, (n, vocabulary)."""
-        out = self.model(
-            torch.tensor(token_ids, device=self.model.device)[None],
-            position_ids=positions[None],
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=0 if every else 1,
-        )
+        device = self.model.device
+        products = one_row if len(token_ids) == 1 else many_rows
+        with products(device, self.model.dtype):
+            out = self.model(
+                torch.tensor(token_ids, device=device)[None],
+                position_ids=positions[None],
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=0 if every else 1,
+            )
         logits: Tensor = out.logits[0]
         return logits
 
@@ -503,7 +556,7 @@ class Engine(DecodeLoops):
         self, plan: EncodingPlan, prefix: tuple[Tensor, Tensor] | None, reading: Reading
     ) -> tuple[_Part, Lease]:
         """Copy all context rows side by side and repair them, once a batch."""
-        placed = [self._place(item, reading) for item in plan.context]
+        placed = [self._reader.place(item, reading) for item in plan.context]
         made: dict[Any, tuple[_Part, Lease]] = reading.shared.contexts
         key = plan.prefix, plan.context, plan.recompute
         if key in made:
@@ -534,80 +587,10 @@ class Engine(DecodeLoops):
 
     def _in_place(self, context: Sequence[PlacedRows], reading: Reading) -> list[_Part]:
         """Return all context rows where they lie."""
-        placed = [self._place(item, reading) for item in context]
+        placed = [self._reader.place(item, reading) for item in context]
         positions = _positions(context).to(self.model.device)
         stand = torch.split(positions, [len(item) for item in context])
         return [(*both, where) for both, where in zip(placed, stand, strict=True)]
-
-    def _place(self, item: PlacedRows, reading: Reading) -> tuple[Tensor, Tensor]:
-        """Rotate rows to their positions: keys and values, (layers, kv_heads, tokens, head_dim)."""
-        found = self.placed.get(item) or reading.shared.placed.get(item)
-        if found is not None:
-            reading.hit(item.segment, "hit (placed)", sum(part.nbytes for part in found))
-            return found
-        kv = self._load(item.segment, reading)
-        stored_keys, stored_values = kv.keys, kv.values
-        if item.rows is not None:
-            rows = torch.tensor(item.rows, device=stored_keys.device)
-            stored_keys = stored_keys.index_select(1, rows)
-            stored_values = stored_values.index_select(1, rows)
-        positions = torch.tensor(item.positions, device=stored_keys.device)
-        keys = self._rotary.rotate(stored_keys, positions).contiguous()
-        values = stored_values.transpose(1, 2).contiguous()
-        self.placed.put(item, (keys, values))
-        if item in reading.shared.rows:
-            reading.shared.placed[item] = keys, values
-        return keys, values
-
-    def _load(self, segment: Segment, reading: Reading) -> SegmentKV:
-        if segment.model != self.identity:
-            raise ValueError(
-                f"segment {segment.name!r} belongs to {segment.model.name!r} "
-                f"({segment.model.dtype}), the engine runs {self.identity.name!r} "
-                f"({self.identity.dtype})"
-            )
-        for made, kv in reading.fresh:
-            if made == segment:
-                return kv
-        known = reading.shared.loaded.get(segment)
-        if known is not None:
-            reading.hit(segment, "hit (batch)", known.nbytes)
-            return known
-        kv = self._found(segment, reading)
-        if segment in reading.shared.segments:
-            reading.shared.loaded[segment] = kv
-        return kv
-
-    def _found(self, segment: Segment, reading: Reading) -> SegmentKV:
-        """Look a segment up; a miss is encoded."""
-        reason = "no store"
-        if self.cache is not None:
-            found = self.cache.get(segment)
-            if found.kv is not None:
-                reading.hit(segment, found.reason, found.nbytes)
-                device = self.model.device
-                return SegmentKV(found.kv.keys.to(device), found.kv.values.to(device))
-            reason = found.reason
-        reading.miss(segment, reason)
-        kv = self._encode(segment, reading)
-        reading.fresh.append((segment, kv))
-        return kv
-
-    def _encode(self, segment: Segment, reading: Reading) -> SegmentKV:
-        self._check_window(segment.start + len(segment))
-        if len(segment.parents) > 1:
-            raise ValueError(f"segment {segment.name!r} has {len(segment.parents)} parents, not 1")
-        prefix = None
-        for parent in segment.parents:
-            prefix = self._place(PlacedRows(parent, 0), reading)
-        cache = SegmentCache([[] for _ in range(self.layers)], self._scratch, prefix)
-        with self._rotary.capture() as captured:
-            chunks = []
-            for at in range(0, len(segment), PREFILL_CHUNK):
-                self._run(segment.token_ids[at : at + PREFILL_CHUNK], segment.start + at, cache)
-                chunks.append(torch.stack(captured))
-                captured.clear()
-        return SegmentKV(torch.cat(chunks, 1), cache.own_values().contiguous())
 
 
 def _give_back(free: list[Scratch], arena: Scratch) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from rag.generation.citations import SupportMatcher
+from rag.generation.context_plan import dropped
 from rag.generation.decoding import TextStream
 from rag.generation.plan import EncodingPlan, exact_rows
 from rag.records import Answer, CacheUse, Passage, Query, TokenUse
@@ -55,7 +56,15 @@ class Telling:
 def abstention(passages: Sequence[Passage], *, mode: str, model: str) -> Answer:
     """Return the answer to a question for which there is nothing to read."""
     timings = {"kv": 0.0, "ttft": 0.0, "decode": 0.0}
-    return Answer("", tuple(passages), abstained=True, mode=mode, model=model, timings_ms=timings)
+    return Answer(
+        "",
+        tuple(passages),
+        abstained=True,
+        mode=mode,
+        model=model,
+        timings_ms=timings,
+        context=tuple(map(dropped, passages)),
+    )
 
 
 def attributed(answer: Answer, query: Query, support: SupportMatcher) -> Answer:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Literal, get_args
 
-from rag.records import Segment
+from rag.records import ContextStep, Segment
 
 Positions = Literal["shared", "serial"]
 Deviation = Literal["key", "value"]
@@ -178,6 +178,8 @@ class EncodingPlan:
             all of them.
         recompute: which rows of the context are computed anew before all else.
         told: passages within the prefill, each with the place of its first token there.
+        steps: how each passage that is read came to be read so, best first; says nothing to the
+            engine, and does not count in comparisons.
 
     Raises:
         ValueError: if there is nothing to prefill, or a target or the question would read what is
@@ -194,6 +196,7 @@ class EncodingPlan:
     reads: tuple[int, ...] | None = None
     recompute: Recompute = Recompute()
     told: tuple[tuple[int, PlacedRows], ...] = ()
+    steps: tuple[ContextStep, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if not self.prefill:

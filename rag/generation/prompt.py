@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate, pairwise
-from typing import Any
+from itertools import accumulate, chain, pairwise
+from typing import TYPE_CHECKING, Any
 
 from rag.generation.chat_template import ChatPieces, chat_pieces
+from rag.generation.context_plan import kept_pieces
 from rag.generation.plan import EncodingPlan
 from rag.generation.templates import PromptTemplate, sentence_piece
-from rag.records import ModelIdentity, Passage, Query, Segment
+from rag.records import ModelIdentity, Passage, Query, Segment, Span
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 REMEMBERED = 65_536
 
@@ -68,23 +72,87 @@ class PromptEncoder:
         if key in self._passages:
             return self._passages[key]
         pieces = [sentence_piece(span.of(passage.text)) for span in passage.sentences]
-        encoded = self._encode([self.template.header_of(passage), *pieces, self.template.closing])
-        ids = [token for piece in encoded for token in piece]
-        ends = list(accumulate(len(piece) for piece in encoded))
-        rows = pairwise(ends[:-1])
-        segment = Segment(
-            self.identity,
-            "passage",
-            tuple(ids),
-            (prefix,),
-            tuple(rows),
-            name=passage.id,
-            document=passage.document,
-        )
+        segment = self._segment(passage, pieces, prefix)
         if len(self._passages) >= REMEMBERED:
             self._passages.clear()
         self._passages[key] = segment
         return segment
+
+    def kept_text(self, passage: Passage, prefix: Segment) -> Segment:
+        """Return the tokens of what is kept of a passage, as if that were all of its text.
+
+        Its rows are those of the passage's sentences, none for a sentence that is gone. Of a
+        selection that was made on another text nothing is left out.
+        """
+        pieces = [sentence_piece(piece) if piece else "" for piece in kept_pieces(passage)]
+        return self._segment(passage, pieces, prefix)
+
+    def rows_of_spans(
+        self, passage: Passage, segment: Segment, spans: Sequence[Span]
+    ) -> tuple[int, ...] | None:
+        """Return the rows whose tokens end in some spans of a passage, with header and closing.
+
+        A token belongs to where its last character is, since many begin with the space before a
+        word. White space belongs to the word after it.
+
+        Args:
+            passage: the passage.
+            segment: of the passage, whole.
+            spans: ranges of its text, ascending.
+
+        Returns:
+            Rows, ascending; None if the tokenizer does not tell where its tokens are, or no token
+            of a letter ends in a span.
+        """
+        ends = self._last_characters(passage, segment)
+        if ends is None:
+            return None
+        inside = {at for span in spans for at in range(span.start, span.end)}
+        first, last = segment.sentence_rows[0][0], segment.sentence_rows[-1][1]
+        kept = [row for row, end in enumerate(ends, first) if end in inside]
+        if not self.text(tuple(segment.token_ids[row] for row in kept)).strip():
+            return None
+        return (*range(first), *kept, *range(last, len(segment)))
+
+    def _last_characters(self, passage: Passage, segment: Segment) -> list[int] | None:
+        """Return for each token of a passage's sentences where in its text it ends."""
+        if not getattr(self.tokenizer, "is_fast", False) or not passage.sentences:
+            return None
+        pieces = [sentence_piece(span.of(passage.text)) for span in passage.sentences]
+        sources = [
+            _sources(piece, span, passage.text)
+            for piece, span in zip(pieces, passage.sentences, strict=True)
+        ]
+        encoded = self.tokenizer(
+            pieces,
+            add_special_tokens=False,
+            split_special_tokens=True,
+            return_offsets_mapping=True,
+        )
+        first, last = segment.sentence_rows[0][0], segment.sentence_rows[-1][1]
+        # The marker of a turn within a text is tokenised in parts, and then these do not agree.
+        if tuple(chain(*encoded["input_ids"])) != segment.token_ids[first:last]:
+            return None
+        return [
+            source[max(start, end - 1)]
+            for source, of_piece in zip(sources, encoded["offset_mapping"], strict=True)
+            for start, end in of_piece
+        ]
+
+    def _segment(self, passage: Passage, pieces: Sequence[str], prefix: Segment) -> Segment:
+        """Return header, pieces with their row ranges, and closing; an empty piece has no row."""
+        encoded = self._encode([self.template.header_of(passage), *pieces, self.template.closing])
+        ids = [token for piece in encoded for token in piece]
+        ends = list(accumulate(len(piece) for piece in encoded))
+        return Segment(
+            self.identity,
+            "passage",
+            tuple(ids),
+            (prefix,),
+            tuple(pairwise(ends[:-1])),
+            name=passage.id,
+            document=passage.document,
+        )
 
     @property
     def stop_ids(self) -> frozenset[int]:
@@ -139,6 +207,18 @@ class PromptEncoder:
         encoded = self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)
         ids: list[list[int]] = encoded["input_ids"]
         return ids
+
+
+def _sources(piece: str, sentence: Span, text: str) -> list[int]:
+    """Return for each character of a sentence's piece the place in the text that it stands for.
+
+    A piece differs from its sentence in white space alone, which stands for the letter after it.
+    One place past the end is added, for tokens without a character.
+    """
+    inside = range(sentence.start, sentence.end)
+    letters = [at for at in inside if not text[at].isspace()] or [sentence.start]
+    before = accumulate((not character.isspace() for character in piece), initial=0)
+    return [letters[min(count, len(letters) - 1)] for count in before]
 
 
 def rows_of_sentences(segment: Segment, kept: tuple[int, ...]) -> tuple[int, ...] | None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from rag.generation.citations import SupportMatcher
+from rag.generation.context_plan import dropped, keeps, narrowed, whole_sentences
 from rag.generation.decoding import Sampling, TextStream
 from rag.generation.finish import Telling, abstention, attributed
 from rag.generation.templates import PromptTemplate
 from rag.models.reply import Reply, StreamingModel
 from rag.protocols import TextModel
-from rag.records import Answer, CacheUse, Completion, Passage, Query, TokenUse
+from rag.records import Answer, CacheUse, Completion, ContextStep, Passage, Query, TokenUse
 
 MODE = "sequential"
 _MARK = re.compile(r"\s*\**answer:\**\s*", re.IGNORECASE)
@@ -79,11 +80,17 @@ class GenerateText:
             RemoteModelError: if the model's service cannot be reached or refuses.
         """
         name = self.lm.name
-        read = [passage for passage in passages if passage.kept_rows]
+        context = tuple(
+            ContextStep(passage.id, "text", f"{name} is remote")
+            if keeps(passage)
+            else dropped(passage)
+            for passage in passages
+        )
+        read = [narrowed(passage) for passage in passages if keeps(passage)]
         if not read:
             yield abstention(passages, mode=MODE, model=name)
             return
-        prompt = self.prompt_text(query, passages)
+        prompt = self.prompt_text(query, read)
         said = _Said()
         stop = self.template.stop, *self.sampling.stop
         telling = Telling(TextStream(said.after, *stop))
@@ -92,7 +99,7 @@ class GenerateText:
         stopped = telling.shown.stopped
         answer = Answer(
             text=telling.shown.text,
-            passages=tuple(passages),
+            passages=tuple(map(whole_sentences, passages)),
             cache=CacheUse(reasons={p.id: f"not cached: {name} is remote" for p in read}),
             tokens=said.use,
             timings_ms=telling.timings_ms(0.0),
@@ -100,8 +107,9 @@ class GenerateText:
             model=name,
             prompt=prompt,
             finish="stop" if stopped else said.finish,
+            context=context,
         )
-        yield attributed(answer, query, self.support)
+        yield replace(attributed(answer, query, self.support), passages=tuple(passages))
 
     def prompt_text(self, query: Query, passages: Sequence[Passage]) -> str:
         """Return the exact text that the model is sent."""

@@ -101,3 +101,27 @@ def test_errors_name_what_was_wrong(toy, encoder):
         Precompute(KVStore(None), encoder)([toy.segment(1)], batch=0)
     with pytest.raises(ValueError, match="one result a segment, got 0 for 1 segments"):
         Precompute(KVStore(None), lambda segments: [])([toy.segment(1)])
+
+
+def test_what_is_encoded_is_put_at_once_and_stays_though_the_next_fails(toy):
+    segments = [toy.segment(n) for n in range(4)]
+    store, held = KVStore(None), []
+
+    def encode(wanted):
+        for segment in wanted[:2]:
+            held.append(len([s for s in segments if store.contains(s)]))
+            yield toy.kv(segment)
+        raise OSError("no more")
+
+    with pytest.raises(OSError, match="no more"):
+        Precompute(store, encode)(segments)
+    assert held == [0, 1]
+    assert [store.contains(segment) for segment in segments] == [True, True, False, False]
+
+
+def test_results_that_are_too_many_or_too_few_are_counted(toy):
+    segments = [toy.segment(n) for n in range(3)]
+    for given in (2, 4):
+        encoded = [toy.kv(toy.segment(n)) for n in range(given)]
+        with pytest.raises(ValueError, match=f"a segment, got {given} for 3 segments"):
+            Precompute(KVStore(None), lambda _, encoded=encoded: iter(encoded))(segments)

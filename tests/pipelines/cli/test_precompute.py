@@ -2,12 +2,15 @@
 
 import json
 import os
+from contextlib import suppress
 
 import pytest
 
 from kvstore.store import KVStore
 from pipelines.cli.main import main
 from pipelines.cli.model_arguments import size
+from rag.generation.engine import Engine
+from rag.generation.packed_encoding import PackedEncoder
 
 
 @pytest.fixture
@@ -50,6 +53,36 @@ def test_json_reports_what_was_done_and_nothing_else_is_said(precompute, index, 
     assert report["projected_bytes"] % report["bytes_per_token"] == 0
     assert report["projected_bytes"] == report["bytes"]
     assert json.loads(precompute("--json")[1])["stored"] == 0
+
+
+def test_passages_share_a_forward_pass(precompute, index, monkeypatch):
+    packs, call = [], PackedEncoder.__call__
+
+    def counting(self, pack, prefix):
+        packs.append(len(pack))
+        return call(self, pack, prefix)
+
+    monkeypatch.setattr(PackedEncoder, "__call__", counting)
+    precompute("--quiet")
+    # More than one of the three; the rest does not fit into the same pass.
+    assert packs[-3:] == [1, 2, 1]
+    assert len(stored(index)) == 4
+
+
+def test_what_was_encoded_stays_though_a_later_passage_fails(precompute, index, monkeypatch):
+    encode_all = Engine.encode_all
+
+    def failing(self, segments):
+        yield from encode_all(self, segments[:2])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "encode_all", failing)
+        with suppress(OSError):
+            precompute("--quiet")
+    assert len(stored(index)) == 2
+    report = json.loads(precompute("--json")[1])
+    assert (report["stored"], report["skipped"]) == (2, 2)
 
 
 def test_a_run_goes_on_where_another_stopped(precompute, index):

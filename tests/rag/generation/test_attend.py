@@ -54,6 +54,19 @@ def test_equals_the_definition(queries, groups, dtype):
     assert not out[~seen].any()
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("rows", [3, 70])
+def test_keys_that_are_part_of_a_larger_buffer_give_the_same_numbers(rows, dtype):
+    room = random(2, 3000, 8, seed=1, dtype=dtype), random(2, 3000, 8, seed=2, dtype=dtype)
+    query, scratch = random(2, rows, 8, dtype=dtype), Scratch()
+    for start, end in ((0, 1500), (700, 2900), (5, 9)):
+        keys, values = (part[:, start:end] for part in room)
+        found = attend(query, keys, values, 0.4, scratch)
+        alone = attend(query, keys.contiguous(), values.contiguous(), 0.4, Scratch())
+        for got, want in zip(found[:2], alone[:2], strict=True):
+            assert (got - want).abs().max() <= TOLERANCE[dtype] * want.abs().max()
+
+
 def test_rows_that_see_nothing_are_zero_alone_as_well():
     query, keys = random(2, 6, 8), random(2, 5, 8, seed=1)
     hidden = torch.zeros(3, 5, dtype=torch.bool)

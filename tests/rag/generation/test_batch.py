@@ -29,6 +29,7 @@ from rag.generation.plan import (
     sequential_plan,
 )
 from rag.generation.segment_cache import Lease
+from rag.generation.segment_reader import SegmentReader
 from rag.protocols import Lookup
 from rag.records import ModelIdentity, Segment
 
@@ -299,17 +300,17 @@ def test_what_requests_share_is_looked_up_encoded_and_placed_once(tiny_model, mo
         cache = CountingCache()
         engine = engine_of(tiny_model(), cache, placed_bytes=placed_bytes)
         encoded, rotated = Counter(), Counter()
-        encode, rotate = Engine._encode, engine._rotary.rotate
+        encode, rotate = SegmentReader._encode, engine._rotary.rotate
 
-        def counting(self, segment, reading, encode=encode, encoded=encoded):
-            encoded[segment.name] += 1
-            return encode(self, segment, reading)
+        def counting(self, pack, reading, encode=encode, encoded=encoded):
+            encoded.update(segment.name for segment in pack)
+            return encode(self, pack, reading)
 
         def turning(keys, positions, rotate=rotate, rotated=rotated):
             rotated[len(positions), int(positions[0])] += 1
             return rotate(keys, positions)
 
-        monkeypatch.setattr(Engine, "_encode", counting)
+        monkeypatch.setattr(SegmentReader, "_encode", counting)
         monkeypatch.setattr(engine._rotary, "rotate", turning)
         prefix, (a, b, c) = segments(engine)
         kept = (0, 2, 3)

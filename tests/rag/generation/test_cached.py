@@ -13,6 +13,7 @@ from rag.errors import UnsupportedModelError
 from rag.generation.attention_citations import AttentionMatcher
 from rag.generation.beam_search import beam_search
 from rag.generation.cached import MODES, READING_OPTIONS, GenerateCached
+from rag.generation.context_planner import ContextPlanner
 from rag.generation.decoding import Sampling
 from rag.generation.engine import Engine
 from rag.generation.graph_edges import GraphEdges
@@ -547,6 +548,7 @@ OPTIONS = {
     "see_prefix": (False, set(MODES) - {"sequential", "prefix"}),
     "recompute": (Recompute(3), set(MODES) - {"sequential", "prefix"}),
     "repeat_passages": (True, set(MODES)),
+    "context": (ContextPlanner("text"), set(MODES) - {"sequential", "prefix"}),
 }
 
 
@@ -554,6 +556,7 @@ SPELLED = {
     "weights": "weights (ape_temperature, ape_scale, ape_bias)",
     "graph": "graph (edges, k, pairs, rounds, keep_round0, self_edge)",
     "recompute": "recompute (recompute_first_k, recompute_top_r, deviation)",
+    "context": "context (context, context_slack_ms, context_blend)",
 }
 
 

@@ -12,6 +12,7 @@ from rag.generation.engine import Engine
 from rag.generation.ensemble import BETWEEN_PROMPTS, GenerateEnsemble, Mixture
 from rag.generation.local_model import LocalModel
 from rag.generation.prompt import PromptTemplate
+from rag.generation.segment_reader import SegmentReader
 from rag.models.language_model import LoadedModel
 from rag.protocols import Lookup
 from rag.records import (
@@ -229,11 +230,14 @@ def test_the_prefix_is_encoded_once_even_where_nothing_is_kept(lm, monkeypatch):
     made = lm()
     made._placed_bytes = 0
     made.engine()
-    encoded, encode = [], Engine._encode
+    encoded, encode = [], SegmentReader._encode
     monkeypatch.setattr(
-        Engine,
+        SegmentReader,
         "_encode",
-        lambda self, s, reading: (encoded.append(s.name), encode(self, s, reading))[1],
+        lambda self, pack, reading: (
+            encoded.extend(segment.name for segment in pack),
+            encode(self, pack, reading),
+        )[1],
     )
     GenerateEnsemble(made, max_tokens=1)(QUERY, PASSAGES)
     assert sorted(encoded) == ["prefix", "program", "yield"]
