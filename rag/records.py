@@ -159,7 +159,7 @@ class Selection:
 
     @property
     def kept_rows(self) -> tuple[int, ...]:
-        """Rows of the kept sentences, ascending."""
+        """Rows of what is kept in `sentences`, ascending."""
         return tuple(row for row, s in enumerate(self.sentences) if s.kept)
 
     @property
@@ -252,8 +252,17 @@ class Passage:
 
     @property
     def kept_rows(self) -> tuple[int, ...]:
-        """Rows of the sentences that stay: all of them before any pruning."""
-        return tuple(range(len(self.sentences))) if self.kept is None else self.kept.kept_rows
+        """Rows of the sentences that stay, or of which a word does; all before any pruning."""
+        if self.kept is None:
+            return tuple(range(len(self.sentences)))
+        if self.kept.unit == "sentence":
+            return self.kept.kept_rows
+        kept = self.kept.spans
+        return tuple(
+            row
+            for row, sentence in enumerate(self.sentences)
+            if any(span.start < sentence.end and sentence.start < span.end for span in kept)
+        )
 
     @property
     def searchable(self) -> str:
@@ -382,6 +391,33 @@ class Attention:
 
 
 @dataclass(frozen=True, slots=True)
+class ContextStep:
+    """How one passage was read: what was chosen for it, and why.
+
+    Attributes:
+        passage_id: the passage.
+        step: `drop`, nothing of it; `text`, what is kept was run through the model for this answer,
+            seeing what stands before it; `rows`, the cached rows of what is kept; `full`, all of
+            its cached rows; `blend`, cached rows, a share of which was computed anew.
+        reason: why, in one line.
+        tokens: of the whole passage, with what the prompt puts around it.
+        kept_tokens: how many of them were read.
+        load_ratio: time to load a cached token over time to prefill one; from 1 on, loading does
+            not pay. None where nothing was measured.
+        seconds: predicted cost of every way in which it could have been read, by the name of the
+            step; empty where nothing was measured.
+    """
+
+    passage_id: str
+    step: Literal["drop", "text", "rows", "full", "blend"]
+    reason: str
+    tokens: int = 0
+    kept_tokens: int = 0
+    load_ratio: float | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A generated answer with its evidence.
 
@@ -399,6 +435,7 @@ class Answer:
         prompt: the exact text of the prompt, passages as the model read them.
         finish: why generation ended.
         attention: where the model looked while it answered, one a passage; empty if nobody asked.
+        context: how each passage was read, in their order; empty where the generator does not tell.
     """
 
     text: str
@@ -414,6 +451,7 @@ class Answer:
     prompt: str = ""
     finish: Literal["stop", "length", ""] = ""
     attention: tuple[Attention, ...] = ()
+    context: tuple[ContextStep, ...] = ()
 
     def _repr_html_(self) -> str:
         from rag.tracing.html import answer_html

@@ -1,12 +1,15 @@
 """The generator on cached passages: from options by name to its parts."""
 
-from typing import Annotated
+from dataclasses import MISSING, fields
+from typing import Annotated, Any
 
 from pipelines.catalogue.bounded import Share
 from rag.bounds import Bounds
 from rag.generation.attention_citations import Heads
 from rag.generation.cached import Cite, GenerateCached, Mode
 from rag.generation.citations import SupportMatcher
+from rag.generation.context_planner import ContextPlanner, ContextPolicy
+from rag.generation.cost_model import CostModel
 from rag.generation.decoding import Sampling
 from rag.generation.graph_edges import Edges, GraphEdges
 from rag.generation.local_model import LocalModel
@@ -51,6 +54,10 @@ def cached(
     recompute_top_r: Share = 0.0,
     deviation: Deviation = "value",
     repeat_passages: bool = False,
+    context: ContextPolicy = "rows",
+    context_slack_ms: Annotated[float, Bounds(low=0)] = 0.0,
+    context_blend: Share = 0.0,
+    context_cost: dict[str, float] | None = None,
     fallback: bool = False,
 ) -> LanguageModel:
     """Answers from cached passages, with citations; little more than the question is prefilled.
@@ -110,6 +117,15 @@ def cached(
             (CacheBlend, arXiv:2405.16444).
         deviation: what is compared for that, in the second layer.
         repeat_passages: whether all passages are read once more, computed, before the question.
+        context: what is read of a passage: `rows`, the cached rows of its kept sentences; `text`,
+            the kept sentences themselves, computed after all cached rows and seeing them; `full`,
+            all cached rows, whatever was pruned; `auto`, for each passage what costs least on this
+            machine, and text if it is not in the KV store.
+        context_slack_ms: of `auto`: predicted time, of all passages together, to spend on text
+            where rows would be faster; the best passages come first.
+        context_blend: of `auto`: share of cached rows that is computed anew if the slack allows it.
+        context_cost: constants of the cost model, by the names of `CostModel`, instead of those
+            measured here, so that a run can be repeated elsewhere.
         fallback: whether a model whose KV cannot be reused answers in mode `sequential`, with a
             note; by default that is an error.
     """
@@ -141,12 +157,34 @@ def cached(
         see_prefix=see_prefix,
         recompute=Recompute(recompute_first_k, recompute_top_r, deviation),
         repeat_passages=repeat_passages,
+        context=ContextPlanner(
+            context, _cost_model(context_cost), context_slack_ms / 1e3, context_blend
+        ),
         beams=beams,
         length_penalty=length_penalty,
         cite=cite,
         heads=None if attention_heads is None else _pairs(attention_heads),
     )
     return made if engine.reuses else made.with_mode("sequential")
+
+
+def _cost_model(constants: dict[str, float] | None) -> CostModel | None:
+    """Return the cost model of some constants.
+
+    Raises:
+        ValueError: for an unknown or a missing one.
+    """
+    if constants is None:
+        return None
+    known: dict[str, Any] = dict(constants)
+    names = [one.name for one in fields(CostModel)]
+    needed = [one.name for one in fields(CostModel) if one.default is MISSING]
+    if not set(needed) <= set(known) <= set(names):
+        raise ValueError(
+            f"context_cost takes {', '.join(names)}, the first {len(needed)} of them always, "
+            f"got {', '.join(known) or 'none'}"
+        )
+    return CostModel(**known)
 
 
 def _pairs(heads: list[list[int]]) -> Heads:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.cli.terminal import remark, say
-from rag.tracing.describe import attention_json, edges_json
+from rag.tracing.describe import attention_json, context_json, edges_json
 from rag.tracing.wording import byte_size
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def as_json(answer: "Answer") -> dict[str, Any]:
         ],
         "unsupported": [span.of(answer.text) for span in answer.unsupported],
         **({"attention": attention_json(answer)} if answer.attention else {}),
+        **({"context": context_json(answer)} if answer.context else {}),
         "passages": [
             {
                 "id": passage.id,
@@ -89,6 +90,10 @@ def draw(answer: "Answer") -> None:
         f"KV cache ({use.hits} hits, {use.misses} misses, {byte_size(use.bytes)}), "
         f"first token after {ms['ttft']:.0f} ms, all after {ms['total']:.0f} ms"
     )
+    if any(step.seconds for step in answer.context):
+        from rag.generation.context_plan import explained
+
+        remark(explained(answer.context))
 
 
 def draw_passages(passages: "Sequence[Passage]") -> None:

@@ -26,9 +26,9 @@ def events_of(value: Any, described: Described | None = None) -> list[Event]:
     """Return the events, each a name and its data, that tell of a value.
 
     Passages are `retrieved`; those that a pruner decided on are `pruned`, one event each. An answer
-    gives `kv`, `prompt`, `generated`, `citations` and `attention`, as far as it has them; the other
-    records one event each: `query`, `queries`, `route`, `judge`, `answers`, `rankings`. Anything
-    else is a `value`, shortened.
+    gives `kv`, `prompt`, `generated`, `citations`, `attention` and `context`, as far as it has
+    them; the other records one event each: `query`, `queries`, `route`, `judge`, `answers`,
+    `rankings`. Anything else is a `value`, shortened.
 
     Args:
         value: what a step gave.
@@ -150,6 +150,8 @@ def _answer(answer: Answer) -> list[Event]:
         events.append(("citations", _citations(answer)))
     if answer.attention:
         events.append(("attention", {"passages": attention_json(answer)}))
+    if answer.context:
+        events.append(("context", {"passages": context_json(answer)}))
     return events
 
 
@@ -162,6 +164,22 @@ def attention_json(answer: Answer) -> list[dict[str, Any]]:
             "sentences": [_number(share) for share in one.sentences],
         }
         for one in answer.attention
+    ]
+
+
+def context_json(answer: Answer) -> list[dict[str, Any]]:
+    """Return how each passage was read and why, as plain JSON, without what was not measured."""
+    return [
+        {
+            "passage_id": one.passage_id,
+            "step": one.step,
+            "reason": one.reason,
+            "tokens": one.tokens,
+            "kept_tokens": one.kept_tokens,
+            **({} if one.load_ratio is None else {"load_ratio": _number(one.load_ratio)}),
+            **({"seconds": {k: _number(s) for k, s in one.seconds.items()}} if one.seconds else {}),
+        }
+        for one in answer.context
     ]
 
 

@@ -45,6 +45,7 @@ def page(trace: Trace, other: Trace | None = None) -> str:
         ("steps", "Steps", joined([_opener(), sections.steps()])),
         ("passages", "Passages", sections.passages()),
         ("kv", "KV cache", sections.kv()),
+        ("context", "Context", sections.context()),
         ("prompt", "Prompt", sections.prompts()),
         ("records", "Records", _records(trace)),
     ]
@@ -58,7 +59,7 @@ def fragment(trace: Trace) -> str:
     sections = Sections(root, prefix=f"r{str(trace.run.get('id', ''))[:8]}-")
     parts = [el("header", *_head(trace.run, root)), sections.answer(), sections.steps()]
     parts += [_folded("Passages", sections.passages()), _folded("KV cache", sections.kv())]
-    parts.append(_folded("Prompt", sections.prompts()))
+    parts += [_folded("Context", sections.context()), _folded("Prompt", sections.prompts())]
     return _fragment(parts)
 
 
@@ -74,7 +75,7 @@ def answer_html(answer: Answer) -> str:
     if times:
         parts.append(el("p", ", ".join(times), class_="quiet"))
     parts += [_folded("Passages", sections.passages()), _folded("KV cache", sections.kv())]
-    parts.append(_folded("Prompt", sections.prompts()))
+    parts += [_folded("Context", sections.context()), _folded("Prompt", sections.prompts())]
     return _fragment(parts)
 
 

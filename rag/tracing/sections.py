@@ -89,6 +89,10 @@ class Sections:
             el("span", f"{where}: attention {share:.0%}", class_="chip")
             for where, share, _ in looked
         ]
+        chips += [
+            el("span", f"{where}: read as {step}", class_="chip", title=reason or None)
+            for where, step, reason in _read(self.root).get(seen.id, [])
+        ]
         title = [seen.title and el("span", f" {seen.title}", class_="quiet")]
         bodies = [
             self._decision(place, number, seen, one) for number, one in enumerate(seen.decisions)
@@ -138,6 +142,26 @@ class Sections:
             shown = el("div", *chips, class_="chips")
             rows.append(row_of(node.path or "run", *counts, read, shown))
         return table(("step", "hits", "misses", "read", "segments"), rows) if rows else None
+
+    def context(self) -> Markup | None:
+        """Return how every passage was read, and what each way would have cost."""
+        rows = []
+        for node, event in events(self.root, "context"):
+            for one in _steps_of(event):
+                share = f"{one.get('kept_tokens', '')} of {one.get('tokens', '')}"
+                ratio, seconds = one.get("load_ratio"), one.get("seconds")
+                named = seconds.items() if isinstance(seconds, Mapping) else ()
+                times = ", ".join(
+                    f"{name} {milliseconds(s * 1e3)}"
+                    for name, s in named
+                    if isinstance(s, (int, float))
+                )
+                beta = f"{ratio:.3g}" if isinstance(ratio, (int, float)) else ""
+                where = node.path or "run"
+                told = (str(one.get(key, "")) for key in ("passage_id", "step"))
+                rows.append(row_of(where, *told, share, beta, times, str(one.get("reason", ""))))
+        heads = ("step", "passage", "read as", "tokens", "β", "predicted", "reason")
+        return table(heads, rows) if rows else None
 
     def prompts(self) -> Markup | None:
         """Return the exact prompts; the last one is open."""
@@ -295,6 +319,22 @@ def _attention(root: Node) -> dict[str, list[Looked]]:
                     rows if isinstance(rows, (list, tuple)) else (),
                 )
                 found.setdefault(str(one.get("passage_id")), []).append(looked)
+    return found
+
+
+def _steps_of(event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return how passages were read, as an event tells it."""
+    told = event.get("passages")
+    return [one for one in told if isinstance(one, Mapping)] if isinstance(told, list) else []
+
+
+def _read(root: Node) -> dict[str, list[tuple[str, str, str]]]:
+    """Return for each passage the steps that read it, in which way, and why."""
+    found: dict[str, list[tuple[str, str, str]]] = {}
+    for node, event in events(root, "context"):
+        for one in _steps_of(event):
+            told = node.path or "run", str(one.get("step", "")), str(one.get("reason", ""))
+            found.setdefault(str(one.get("passage_id")), []).append(told)
     return found
 
 

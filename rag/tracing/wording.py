@@ -115,6 +115,11 @@ def _attention(event: Mapping[str, Any]) -> str:
     return f"looked at {', '.join(shares)}"
 
 
+def _context(event: Mapping[str, Any]) -> str:
+    steps = [f"{one['passage_id']} as {one['step']}" for one in event["passages"]]
+    return f"read {', '.join(steps)}"
+
+
 def _route(event: Mapping[str, Any]) -> str:
     labels = ", ".join(event["labels"]) or "none of them"
     probs = ", ".join(f"{label} {score(prob)}" for label, prob in event["probs"].items())
@@ -168,6 +173,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "attention": _attention,
     "carry": _carry,
     "citations": _citations,
+    "context": _context,
     "generated": _generated,
     "judge": _judge,
     "kv": _kv,

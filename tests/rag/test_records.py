@@ -1,5 +1,6 @@
 """Records: spans, selections that never edit text, and inputs that are refused."""
 
+import re
 from itertools import pairwise
 
 import pytest
@@ -143,3 +144,15 @@ def test_a_segment_starts_after_its_parents():
 def test_a_segment_without_tokens_is_refused():
     with pytest.raises(ValueError, match="'p7' needs at least one token, got none"):
         Segment(MODEL, "passage", (), name="p7")
+
+
+def test_sentences_of_which_a_word_stays_are_kept_rows_of_a_passage():
+    text = "One two. Three four. Five six. "
+    words = tuple(Span(m.start(), m.end()) for m in re.finditer(r"\S+\s*", text))
+    kept = {"two. ", "six. "}
+    scores = tuple(SentenceScore(span, 0.5, kept=span.of(text) in kept) for span in words)
+    selection = Selection("p", text_sha(text), scores, "words", unit="word")
+    sentences = (Span(0, 9), Span(9, 21), Span(21, 31))
+    passage = Passage("p", "d", text, Span(0, 31), sentences, kept=selection)
+    assert selection.kept_rows == (1, 5)
+    assert passage.kept_rows == (0, 2)

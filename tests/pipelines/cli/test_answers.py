@@ -3,8 +3,8 @@
 import json
 from dataclasses import replace
 
-from pipelines.cli.answers import as_json
-from rag.records import Answer, Attention, Passage, Span
+from pipelines.cli.answers import as_json, draw
+from rag.records import Answer, Attention, ContextStep, Passage, Span
 
 PASSAGE = Passage("a.md:0", "a.md", "Red. Blue.", Span(0, 10), (Span(0, 5), Span(5, 10)))
 ANSWER = Answer("Red.", (PASSAGE,), mode="ape", model="tiny")
@@ -24,3 +24,27 @@ def test_without_attention_nothing_is_said_of_it():
     assert "attention" not in as_json(ANSWER)
     seen = as_json(replace(ANSWER, attention=(Attention("a.md:0", 1.0),)))
     assert {key: seen[key] for key in as_json(ANSWER)} == as_json(ANSWER)
+
+
+def test_how_each_passage_was_read_is_told():
+    step = ContextStep("a.md:0", "text", "absent", 9, 4, 0.5, {"text": 0.25, "rows": 0.125})
+    found = as_json(replace(ANSWER, context=(step,)))
+    assert found["context"] == [
+        {
+            "passage_id": "a.md:0", "step": "text", "reason": "absent", "tokens": 9,
+            "kept_tokens": 4, "load_ratio": 0.5, "seconds": {"text": 0.25, "rows": 0.125},
+        }
+    ]  # fmt: skip
+    json.dumps(found, allow_nan=False)
+    assert "context" not in as_json(ANSWER)
+
+
+def test_what_was_predicted_is_explained_below_the_answer(capsys):
+    times = {"ttft": 1.0, "total": 2.0}
+    step = ContextStep("a.md:0", "text", "absent", 9, 4, 0.5, {"text": 0.25, "rows": 0.125})
+    draw(replace(ANSWER, context=(step,), timings_ms=times))
+    told = capsys.readouterr().err
+    assert "a.md:0: text, 4 of 9 tokens (s = 0.44), β = 0.5, text 0.250000 s" in told
+    assert "predicted in all: 0.250000 s" in told
+    draw(replace(ANSWER, context=(replace(step, seconds={}),), timings_ms=times))
+    assert "tokens (s =" not in capsys.readouterr().err

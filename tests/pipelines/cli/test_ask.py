@@ -168,7 +168,7 @@ def test_a_trace_file_holds_every_step(ask, tmp_path):
     spans = {r["name"]: r["wall_ms"] for r in records if r["kind"] == "span"}
     assert set(spans) == {"retrieve", "prune", "generate"}
     assert {r["name"] for r in records if r["kind"] == "event"} == {
-        "retrieved", "pruned", "kv", "prompt", "generated", "citations",
+        "retrieved", "pruned", "kv", "prompt", "generated", "citations", "context",
     }  # fmt: skip
 
 

@@ -187,8 +187,10 @@ OTHERS = {
     "ape_temperature": 0.5, "ape_scale": 0.9, "ape_bias": 1.0, "k": 2, "rounds": 2,
     "keep_round0": True, "self_edge": True, "positions": "serial", "repack": False,
     "see_prefix": False, "recompute_first_k": 4, "recompute_top_r": 0.5, "deviation": "key",
-    "edges": "full", "repeat_passages": True,
+    "edges": "full", "repeat_passages": True, "context": "text", "context_slack_ms": 5.0,
+    "context_blend": 0.1,
 }  # fmt: skip
+AUTO = {"context_slack_ms": {"context": "auto"}, "context_blend": {"context": "auto"}}
 
 
 @pytest.mark.parametrize("mode", [*EXACT_MODES, *CACHED_MODES])
@@ -201,9 +203,10 @@ def test_an_option_is_kept_just_where_the_generator_has_a_use_for_it(
     identity = ModelIdentity("tiny", "w", "r", "float32", "t")
     lm = LocalModel(LoadedModel(tiny_model(), tiny_tokenizer, identity))
     for name, value in OTHERS.items():
-        kept = name in dict(Setting.of({"mode": mode, name: value}).changed)
+        options = {"mode": mode, name: value, **AUTO.get(name, {})}
+        kept = name in dict(Setting.of(options).changed)
         try:
-            load(catalogue().operators["generate.cached"].target)(lm, mode=mode, **{name: value})
+            load(catalogue().operators["generate.cached"].target)(lm, **options)
         except ValueError as error:
             assert "has no use for" in str(error)  # noqa: PT017
             assert not kept
@@ -215,7 +218,7 @@ def test_all_options_but_prompt_sampling_and_citations_are_settings():
     every = {option.name for option in catalogue().operators["generate.cached"].options}
     others = {"prompt", "max_tokens", "temperature", "seed", "sample_top_k", "top_p", "min_p",
               "stop", "beams", "length_penalty", "threshold", "cite", "attention_heads",
-              "fallback"}  # fmt: skip
+              "context_cost", "fallback"}  # fmt: skip
     assert every - set(OPTIONS) == others
     assert set(OPTIONS) == set(defaults())
     assert set(OPTIONS) == {"mode", "pairs", *OTHERS}

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from rag.ranking import Ranking
-from rag.records import Answer, Attention, Completion, Hit, Judgement, Query, Route
+from rag.records import Answer, Attention, Completion, ContextStep, Hit, Judgement, Query, Route
 from rag.tracing import Trace, events_of
 
 SENTENCES = ("Backups run at two. ", "The lamp is red. ", "They go to the attic.")
@@ -166,3 +166,25 @@ def test_lists_of_passages_are_rankings(build):
     ((name, data),) = events_of([[build.passage(score=0.5)], []])
     assert name == "rankings"
     assert data["rankings"] == [[{"id": "a.md:0", "score": 0.5, "rank": 1}], []]
+
+
+def test_an_answer_tells_how_each_passage_was_read(build):
+    steps = (
+        ContextStep(
+            "a.md:0", "rows", "loading costs less", 40, 10, 0.025, {"rows": 1e-7, "text": 2}
+        ),
+        ContextStep("b.md:0", "drop", "nothing is kept"),
+    )
+    events = dict(events_of(replace(build.answer(), context=steps)))
+    assert list(events)[-1] == "context"
+    assert events["context"]["passages"] == [
+        {
+            "passage_id": "a.md:0", "step": "rows", "reason": "loading costs less", "tokens": 40,
+            "kept_tokens": 10, "load_ratio": 0.025, "seconds": {"rows": 0.0, "text": 2.0},
+        },
+        {
+            "passage_id": "b.md:0", "step": "drop", "reason": "nothing is kept", "tokens": 0,
+            "kept_tokens": 0,
+        },
+    ]  # fmt: skip
+    assert "context" not in dict(events_of(build.answer()))

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from rag.records import Answer, Attention
+from rag.records import Answer, Attention, ContextStep
 from rag.tracing import Trace, answer_html, fragment, page
 
 HOSTILE = """</style></script><script>alert(1)</script><img onerror='x' src="y">]]>&amp;<!-- "'"""
@@ -132,6 +132,33 @@ def test_attention_of_another_shape_does_no_harm(build, passages):
     trace = build.run()
     trace.event("attention", passages=passages)
     assert ": attention" not in page(trace)
+
+
+def test_the_page_tells_how_each_passage_was_read_and_what_it_would_have_cost(build):
+    trace = build.run()
+    assert "read as" not in page(trace)
+    step = ContextStep("a.md:0", "rows", "loading < computing", 40, 10, 0.025, {"text": 0.5})
+    trace.output(replace(build.answer(), context=(step,)), step="g", path="g")
+    shown = page(trace)
+    assert '<span class="chip" title="loading &lt; computing">g: read as rows</span>' in shown
+    told = Parsed(shown).all_text()
+    assert "read a.md:0 as rows" in told
+    cells = ("g", "a.md:0", "rows", "10 of 40", "0.025", "text 500 ms", "loading &lt; computing")
+    assert "".join(f"<td>{cell}</td>" for cell in cells) in shown
+    assert "run: read as rows" in answer_html(
+        replace(build.answer(passages=(build.passage(),)), context=(step,))
+    )
+
+
+@pytest.mark.parametrize(
+    "passages",
+    [None, 3, "x", ["a"], [{}], [{"passage_id": "a.md:0", "seconds": 3, "load_ratio": "much"}],
+     [{"passage_id": "a.md:0", "step": 7, "seconds": {"text": "long"}}]],
+)  # fmt: skip
+def test_steps_of_another_shape_do_no_harm(build, passages):
+    trace = build.run()
+    trace.event("context", passages=passages)
+    page(trace)
 
 
 @pytest.mark.parametrize(
