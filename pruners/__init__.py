@@ -3,10 +3,21 @@
 from rag.lazy import lazy_names
 
 _HOMES = {
+    "BM25Sentences": "pruners.bm25",
+    "CosineSentences": "pruners.cosine",
+    "FeatureHead": "pruners.features.head",
+    "FeatureScorer": "pruners.features.scorer",
+    "KeepAll": "pruners.controls",
+    "LeadSentences": "pruners.controls",
+    "ProvenceScorer": "pruners.provence.scorer",
+    "RandomSentences": "pruners.controls",
     "RelevantPassages": "pruners.relevant",
+    "SentenceMix": "pruners.sentences",
     "SentencePruner": "pruners.sentences",
-    "estimated_tokens": "pruners.sentences",
-    "sentence_texts": "pruners.sentences",
+    "ThresholdPruner": "pruners.threshold",
+    "estimated_tokens": "pruners.budgets",
+    "load_provence": "pruners.provence.load",
+    "sentence_texts": "pruners.scored_texts",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605
 __getattr__ = lazy_names(__name__, _HOMES)

@@ -51,6 +51,7 @@ MODULES = {
 _MADE = "pipelines.catalogue.factories"
 _FOUND = "pipelines.catalogue.retrieval"
 _ORDERED = "pipelines.catalogue.reranking"
+_PRUNED = "pipelines.catalogue.pruning"
 _GRAPH = "pipelines.catalogue.graph"
 
 OPERATORS = {
@@ -89,7 +90,14 @@ OPERATORS = {
     "fuse.answers": Entry("rag.generation.merge_answers:MergeAnswers", "fusion"),
     "select.single": Entry("rag.generation.single:SinglePassage", "selection"),
     "select.relevant": Entry("pruners.relevant:RelevantPassages", "selection"),
-    "prune.sentences": Entry(f"{_MADE}:sentences", "selection"),
+    "prune.all": Entry(f"{_PRUNED}:keep_all", "selection"),
+    "prune.random": Entry(f"{_PRUNED}:random", "selection"),
+    "prune.lead": Entry(f"{_PRUNED}:lead", "selection"),
+    "prune.bm25": Entry(f"{_PRUNED}:bm25", "selection"),
+    "prune.cosine": Entry(f"{_PRUNED}:cosine", "selection"),
+    "prune.sentences": Entry(f"{_PRUNED}:sentences", "selection"),
+    "prune.features": Entry(f"{_PRUNED}:features", "selection"),
+    "prune.provence": Entry(f"{_PRUNED}:provence", "selection"),
     "generate.cached": Entry("pipelines.catalogue.generation:cached", "generation"),
     "generate.sentence": Entry("rag.generation.sentence:GenerateSentence", "generation"),
     "generate.append": Entry("rag.generation.append:AppendSentence", "generation"),

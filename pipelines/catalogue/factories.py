@@ -5,38 +5,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from kvstore.store import KVStore
-from pipelines.catalogue.bounded import Share
 from pipelines.open_index import DISK_BYTES, RAM_BYTES, OpenIndex
-from pruners.sentences import SentencePruner
 from rag.bounds import Bounds
 from rag.generation.local_model import LocalModel
 from rag.models.language_model import DtypeName
 from rag.models.openai_compatible import Api, OpenAICompatibleModel
-
-
-def sentences(
-    index: OpenIndex,
-    *,
-    threshold: Annotated[float, Bounds(low=0)] = 0.4,
-    similarity_weight: Share = 0.6,
-    min_keep: Annotated[int, Bounds(low=0)] = 1,
-) -> SentencePruner:
-    """Marks the sentences of each passage that the query needs, by vector and by terms.
-
-    Args:
-        index: holds the vectors of all sentences.
-        threshold: the score that a sentence must exceed; 0 keeps all. Stricter than the pruner's
-            own default, as the default model answers better from less text.
-        similarity_weight: weight of the vectors, in [0, 1].
-        min_keep: best sentences that stay whatever their score.
-    """
-    return SentencePruner(
-        index.encoder,
-        threshold=threshold,
-        similarity_weight=similarity_weight,
-        min_keep=min_keep,
-        sentence_vectors=index.sentence_vectors,
-    )
 
 
 def index_folder(

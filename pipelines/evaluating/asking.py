@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rag.protocols import Encoder
 
 MODEL = "smollm2-135m"
-OF_SENTENCES = frozenset({"prune.sentences"})
+OF_SENTENCES = frozenset({"prune.cosine", "prune.features", "prune.provence", "prune.sentences"})
 """Operators that read the vectors of sentences."""
 OF_GRAPH = frozenset({"expand.graph"})
 """Operators that walk the corpus graph."""

@@ -14,7 +14,7 @@ from pipelines.open_index import OpenIndex
 from pipelines.snapshots import Form
 from rag.generation.local_model import LocalModel
 from rag.models.encoder import load_encoder
-from rag.records import Answer
+from rag.records import Answer, PassageScores
 from retrievers.graph.settings import GraphSettings
 
 QUESTIONS = ("What is sentence 3 about?", "Is it about apples or clouds?", "2 + 2?")
@@ -53,11 +53,33 @@ def sparse_encoder(monkeypatch):
     )
 
 
+class LengthScorer:
+    """Stands in for a trained scorer: likes long sentences, and passages in reverse."""
+
+    name, threshold = "length", 0.3
+
+    def __call__(self, query, passages):
+        return [
+            PassageScores(
+                tuple(min(1.0, len(span) / 60) for span in passage.sentences), -(passage.score or 0)
+            )
+            for passage in passages
+        ]
+
+
+@pytest.fixture(autouse=True)
+def trained_scorers(monkeypatch):
+    for loaded in ("load_provence", "FeatureScorer"):
+        monkeypatch.setattr(
+            f"pipelines.catalogue.pruning.{loaded}", lambda *_, **__: LengthScorer()
+        )
+
+
 def shortened(name, **resources):
     """The recipe with few tokens a call: a random model never stops by itself."""
     pipeline = load_pipeline(name, sets=SETS.get(name, ()))
     for id_, bound in pipeline.checked.steps.items():
-        if "max_tokens" in bound.spec.option_names:
+        if bound.spec.module != "prune" and "max_tokens" in bound.spec.option_names:
             pipeline = pipeline.with_options(id_, **SHORT)
     return pipeline.bind(**resources)
 
@@ -190,3 +212,18 @@ def test_runs_on_the_real_models(name, real):
         result = bound.run(**given(bound, "Who opened the bakery of Oskvarn?"))
     assert result.answer.text or result.answer.abstained
     assert all(record["kind"] in ("run", "span", "event") for record in result.trace.records)
+
+
+def test_one_pass_of_the_pruner_ranks_and_prunes(opened, lm):
+    pipeline = shortened("provence-unified", index=opened, lm=lm)
+    assert pipeline.checked.steps["prune"].options["top_k"] == 5
+    with pipeline.with_options("prune", top_k=2) as cut:
+        result = cut.run(QUESTIONS[0])
+    passages = result.variables["passages"]
+    assert len(passages) == 2
+    scores = [passage.score for passage in passages]
+    assert scores == sorted(scores, reverse=True)
+    assert [p.kept.rerank_score for p in passages] == scores
+    assert [hit.id for hit in result.ranking.hits][:2] == [p.id for p in passages]
+    assert len(result.ranking.hits) == 3
+    assert {p.kept.threshold for p in passages} == {0.3}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pruners import SentencePruner, estimated_tokens, sentence_texts
+from pruners import SentencePruner, sentence_texts
 from rag.errors import ModelNotFoundError
 from rag.protocols import Pruner
 from rag.records import Budget, Passage, Query, Span
@@ -333,11 +333,6 @@ def test_any_text_is_kept_or_dropped_whole(text):
     odd = passage("Red cats sleep. ", text)
     found = pruner(threshold=0.0).select(QUERY, [odd])[0]
     assert found.text(odd.text) == odd.text
-
-
-def test_tokens_are_estimated_by_bytes():
-    counts = [estimated_tokens(text) for text in ("", "abc", "abcd", "猫", "\ud800")]
-    assert counts == [0, 1, 2, 1, 1]
 
 
 def test_satisfies_the_protocol_and_holds_no_state():

@@ -154,7 +154,7 @@ def test_other_layouts_go_to_their_loader(saved_trunk, monkeypatch, random_model
     monkeypatch.setitem(sys.modules, "pruners.provence.checkpoints", module)
     made = load_provence(str(folder), batch_size=4, rounding="same_t")
     assert isinstance(made, ProvenceScorer)
-    assert asked == [(folder.resolve(), {"rounding": "same_t", "batch_size": 4, "rerank": "logit"})]
+    assert asked == [(folder.resolve(), {"rounding": "same_t", "batch_size": 4, "rerank": None})]
 
 
 def test_names_that_lead_nowhere_and_bad_arguments_are_refused(tmp_path, adapter):

@@ -1,13 +1,15 @@
 """Our pruners as LangChain compressors: shorter texts, whole passages behind them."""
 
 import asyncio
+import re
+from itertools import pairwise
 
 import pytest
 from langchain_core.documents import Document
 
-from pruners import SentencePruner
+from pruners import SentencePruner, ThresholdPruner
 from rag.interop.langchain import as_compressor, as_document, as_passage
-from rag.records import Query
+from rag.records import PassageScores, Query, Span
 
 
 def test_documents_are_shortened_and_empty_ones_dropped(shelf, keep_first):
@@ -55,6 +57,62 @@ def test_our_sentence_pruner_keeps_everything_at_threshold_0(shelf, word_encoder
     documents = [as_document(passage) for passage in shelf.passages]
     compressor = as_compressor(SentencePruner(word_encoder, threshold=0.0))
     found = compressor.compress_documents(documents, "why")
+    assert [d.page_content for d in found] == [p.text for p in shelf.passages]
+
+
+class ByLength:
+    """The longer a sentence or passage, the better; words where asked for."""
+
+    name = "length"
+
+    def __init__(self, words=False):
+        self.words = words
+
+    def __call__(self, query, passages):
+        found = []
+        for p in passages:
+            spans = p.sentences
+            if self.words:
+                ends = [0, *(m.end() for m in re.finditer(r"\S+\s*", p.text))]
+                spans = tuple(Span(a, b) for a, b in pairwise(ends))
+            scores = tuple(min(1.0, len(span) / 100) for span in spans)
+            found.append(PassageScores(scores, float(len(p.text)), spans if self.words else None))
+        return found
+
+
+def test_a_pruner_that_reorders_and_cuts_decides_the_order_and_keeps_metadata(shelf):
+    documents = [as_document(passage) for passage in shelf.passages]
+    for document in documents:
+        document.metadata["shelf"] = document.id
+    pruner = ThresholdPruner(ByLength(), threshold=0.0, reorder=True, top_k=2)
+    found = as_compressor(pruner).compress_documents(documents, "why")
+    longest = sorted(shelf.passages, key=lambda p: -len(p.text))[:2]
+    assert [d.id for d in found] == [p.id for p in longest]
+    assert [d.metadata["shelf"] for d in found] == [p.id for p in longest]
+    assert [as_passage(d).score for d in found] == [len(p.text) for p in longest]
+
+
+@pytest.mark.parametrize("words", [False, True])
+def test_offsets_of_what_stays_count_in_the_whole_passage(shelf, words):
+    documents = [as_document(passage) for passage in shelf.passages]
+    pruner = ThresholdPruner(ByLength(words), threshold=0.06 if words else 0.18, min_keep=0)
+    found = as_compressor(pruner).compress_documents(documents, "why")
+    assert 0 < sum(len(d.page_content) for d in found) < sum(len(p.text) for p in shelf.passages)
+    for document in found:
+        whole = as_passage(document)
+        assert whole.text in {p.text for p in shelf.passages}
+        assert whole.kept.unit == ("word" if words else "sentence")
+        assert "".join(s.of(whole.text) for s in whole.kept.spans) == document.page_content
+
+
+def test_a_pruner_that_fails_gives_the_originals(shelf):
+    def broken(query, passages):
+        raise RuntimeError("out of memory")
+
+    broken.name = "broken"
+    documents = [as_document(passage) for passage in shelf.passages]
+    with pytest.warns(RuntimeWarning, match="out of memory"):
+        found = as_compressor(ThresholdPruner(broken)).compress_documents(documents, "why")
     assert [d.page_content for d in found] == [p.text for p in shelf.passages]
 
 

@@ -1,0 +1,1 @@
+"""Tier 1: a small trained head over features of sentences that relate them to the passages."""

@@ -1,0 +1,1 @@
+"""Training of pruners: labelled data, its split, and a trainer for each kind of model."""

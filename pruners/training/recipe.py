@@ -1,0 +1,90 @@
+"""Recipe of a Provence training: every number that its outcome depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from pruners.provence.adapter import Tuning
+from pruners.provence.lora import ALL_LINEARS, LoRA
+from pruners.training.augment import Augmentation
+from pruners.training.items import Caps
+from pruners.training.losses import LossWeights
+from pruners.training.schedule import Decay
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenceRecipe:
+    """How a Provence model is trained.
+
+    Attributes:
+        epochs: times that every labelled passage is shown, above 0.
+        steps: number of steps instead of epochs; None counts by epochs.
+        batch_size: blocks of a step.
+        learning_rate: at its peak.
+        decay: how it falls after the warm-up.
+        warmup: share of the steps over which it rises.
+        weight_decay: of matrices; AdamW.
+        clip: largest norm of the gradient.
+        dropout: whether the trunk's own dropout is on.
+        tuning: which layers of the trunk are trained, and how.
+        weights: of the parts of the loss.
+        augmentation: how pairs are changed.
+        caps: tokens of a block.
+        near: most near passages of other questions that a question is scored with by the prior.
+        negatives: how many of these are shown for each question in an epoch.
+        validation: share of the examples that chooses the best weights and the threshold.
+        looks: how often the validation part is scored.
+        patience: looks without a gain after which the training ends.
+        precision: of forward passes; `auto` tries which is faster.
+        stored: dtype of the adapter's file; what is loaded from `float32` has the same bits, and
+            `float16` is half as large.
+        seed: of everything that is drawn.
+    """
+
+    epochs: float = 4.0
+    steps: int | None = None
+    batch_size: int = 32
+    learning_rate: float = 5e-4
+    decay: Decay = "cosine"
+    warmup: float = 0.06
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    dropout: bool = False
+    tuning: Tuning = field(default_factory=lambda: LoRA(16, 32.0, ALL_LINEARS))
+    weights: LossWeights = field(default_factory=LossWeights)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    caps: Caps = field(default_factory=Caps)
+    near: int = 4
+    negatives: int = 1
+    validation: float = 0.06
+    looks: int = 16
+    patience: int = 6
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    stored: Literal["float32", "float16"] = "float32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch_size", 1), ("looks", 1), ("patience", 1), ("near", 0),
+                            ("negatives", 0), ("seed", 0), ("weight_decay", 0)):  # fmt: skip
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        for name in ("epochs", "learning_rate", "clip"):
+            if not getattr(self, name) > 0.0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        for name in ("validation", "warmup"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        if self.stored not in {"float32", "float16"}:
+            raise ValueError(f"stored must be 'float32' or 'float16', got {self.stored!r}")
+        if self.precision not in {"auto", "float32", "bfloat16"}:
+            raise ValueError(
+                f"precision must be 'auto', 'float32' or 'bfloat16', got {self.precision!r}"
+            )
+
+    def as_json(self) -> Mapping[str, Any]:
+        """Return every number by name; the way of tuning is named too."""
+        return asdict(self) | {"tuning": {"kind": type(self.tuning).__name__} | asdict(self.tuning)}
