@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from pruners.scored_texts import sentence_texts
+from pruners.training.watching import Unwatched, Watcher
 from rag.protocols import Encoder
 from rag.records import Passage
 
@@ -21,20 +22,28 @@ class RememberedVectors:
         self._encoder = encoder
         self._known: dict[str, np.ndarray] = {}
 
-    def learn(
-        self, passages: Sequence[Passage], progress: Callable[[int], None] | None = None
-    ) -> None:
+    def learn(self, passages: Sequence[Passage], watcher: Watcher | None = None) -> None:
         """Encode the sentences of passages that are not known yet, in one go.
 
         Args:
             passages: any number.
-            progress: called with the number of sentences done so far.
+            watcher: sees a stage `encode`, a step for each text.
         """
         texts = dict.fromkeys(text for one in passages for text in sentence_texts(one))
         new = [text for text in texts if text not in self._known]
-        if new:
-            found = self._encoder.encode(new, progress=progress)
-            self._known.update(zip(new, found, strict=True))
+        watcher = watcher or Unwatched()
+        watcher.stage("encode", len(new))
+        if not new:
+            return
+        done = 0
+
+        def advance(rows: int) -> None:
+            nonlocal done
+            watcher.advance(rows - done)
+            done = rows
+
+        found = self._encoder.encode(new, progress=advance)
+        self._known.update(zip(new, found, strict=True))
 
     def __call__(self, passage: Passage) -> np.ndarray:
         """Return unit vectors, float32 (sentences, dim), of one passage."""

@@ -13,7 +13,6 @@ from pruners.features.facts import passage_facts
 from pruners.features.features import sentence_features
 from pruners.features.head import FeatureHead, Network, mean_logits
 from pruners.features.sentence_set import SentenceSet
-from pruners.scored_texts import sentence_texts
 from pruners.training.batch_order import generator
 from pruners.training.labelled import LabelledPassage
 from pruners.training.question_sets import QuestionSet, given_sets, with_near_passages
@@ -83,18 +82,7 @@ def train_features(
         raise ValueError(f"networks must be at least 1, got {networks}")
     watcher, fitting = progress or Unwatched(), fitting or Fitting()
     known = RememberedVectors(encoder) if vectors is None else vectors
-    passages = [one.passage() for one in examples]
-    total = len({text for passage in passages for text in sentence_texts(passage)})
-    watcher.stage("encode", total)
-    done = 0
-
-    def advance(rows: int) -> None:
-        nonlocal done
-        watcher.advance(rows - done)
-        done = rows
-
-    known.learn(passages, advance)
-    advance(total)  # what was known already is done too
+    known.learn([one.passage() for one in examples], watcher)
     fit, check = split_by_passage(examples, _VALIDATION, seed + 1)
     fit_sets, check_sets = (
         _sets(part, encoder, known, seed + row) for row, part in enumerate((fit, check))

@@ -82,13 +82,26 @@ def test_priors_on_disk_are_used_only_for_what_they_were_made_of(grown, prior, t
     assert prior.calls == 3 * calls
 
 
+class Told:
+    def __init__(self):
+        self.stages, self.steps = [], 0
+
+    def stage(self, name, total):
+        self.stages.append((name, total))
+
+    def advance(self, steps=1):
+        self.steps += steps
+
+
 def test_vectors_are_made_once_a_text(examples, encoder):
     vectors = RememberedVectors(encoder)
     passages = [one.passage() for one in examples(4)]
-    told = []
-    vectors.learn([*passages, *passages], told.append)
+    told = Told()
+    vectors.learn([*passages, *passages], told)
     texts = list(encoder.texts)
-    assert len(texts) == len(set(texts)) == told[-1]
+    assert len(texts) == len(set(texts))
+    assert told.stages == [("encode", len(texts))]
+    assert told.steps == len(texts)
     found = vectors(passages[0])
     assert np.array_equal(found, encoder.encode([texts[0], texts[1], texts[2]]))
     encoder.texts.clear()
