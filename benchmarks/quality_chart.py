@@ -1,4 +1,4 @@
-"""A picture of the quality page: F1 against the tokens that are computed before the first one."""
+"""A picture of a page on quality: F1 against the tokens that are computed before the first one."""
 
 from __future__ import annotations
 
@@ -52,15 +52,37 @@ class Point:
     y: float
 
 
-def chart(sets: Mapping[str, Measured]) -> str:
+@dataclass(frozen=True)
+class Family:
+    """Settings that are drawn alike.
+
+    Attributes:
+        title: of all of them.
+        kind: `whole` or `pruned`.
+        names: of the settings, by label.
+    """
+
+    title: str
+    kind: str
+    names: Mapping[str, str]
+
+
+QUALITY = (
+    Family("whole passages", "whole", {name: name for name in DRAWN}),
+    Family("what the pruner keeps", "pruned", {name: f"{name}, pruned" for name in DRAWN}),
+)
+"""The families of the quality page."""
+
+
+def chart(sets: Mapping[str, Measured], families: Sequence[Family] = QUALITY) -> str:
     """Return an SVG image with a panel a data set, of settings that all questions were asked.
 
     The x axis is logarithmic.
     """
     width = WIDTH * len(sets)
     panels = [
-        f'<g transform="translate({place * WIDTH:.0f} 0)">{"".join(_panel(data, one))}</g>\n'
-        for place, (data, one) in enumerate(sets.items())
+        f'<g transform="translate({place * WIDTH:.0f} 0)">{panel}</g>\n'
+        for place, panel in enumerate("".join(_panel(*item, families)) for item in sets.items())
     ]
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {HEIGHT:.0f}"'
     said = "F1 against the tokens computed before the first token of the answer"
@@ -70,15 +92,16 @@ def chart(sets: Mapping[str, Measured]) -> str:
     )
 
 
-def _panel(data: str, one: Measured) -> Iterator[str]:
+def _panel(data: str, one: Measured, families: Sequence[Family]) -> Iterator[str]:
     names = [
-        (name, kind, full)
-        for kind, ending in (("whole", ""), ("pruned", ", pruned"))
-        for name in DRAWN
-        if one.count(full := name + ending) == len(one.ids)
+        (label, family.kind, full)
+        for family in families
+        for label, full in family.names.items()
+        if one.count(full) == len(one.ids)
     ]
     values = {full: (one.mean(full, "computed"), one.mean(full, "f1")) for *_, full in names}
-    top = 0.05 * math.ceil(max(f1 or 0.0 for _, f1 in values.values()) / 0.05 + 0.2)
+    highest = max((f1 or 0.0 for _, f1 in values.values()), default=0.0)
+    top = 0.05 * max(1, math.ceil(highest / 0.05 + 0.2))
     low, high = math.log(TICKS[0]), math.log(2 * TICKS[-1])
 
     def across(computed: float) -> float:
@@ -88,8 +111,8 @@ def _panel(data: str, one: Measured) -> Iterator[str]:
         return HEIGHT - BOTTOM - f1 / top * (HEIGHT - TOP - BOTTOM)
 
     yield _text(LEFT, 22, f"{data}, 5 passages", "title")
-    yield _text(LEFT, 37, "whole passages", "of-whole")
-    yield _text(LEFT + 100, 37, "what the pruner keeps", "of-pruned")
+    for place, family in enumerate(families):
+        yield _text(LEFT + 100 * place, 37, family.title, f"of-{family.kind}")
     for step in range(round(top / 0.05) + 1):
         y = down(0.05 * step)
         yield _line(LEFT, y, WIDTH - RIGHT, y, "axis")

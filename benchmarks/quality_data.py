@@ -5,8 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -16,11 +16,19 @@ from rag.files import write_atomically
 from rag.records import Edge, Passage, Query, Selection, SentenceScore, Span, text_sha
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from pipelines.open_index import OpenIndex
+    from pruners import ThresholdPruner
     from rag.evaluation.data import Question
+    from rag.protocols import Encoder
 
 SUFFIX = ".questions.jsonl.gz"
 REPORTED, CALIBRATING, TOP, PRUNED = 200, 60, 10, 5
+MIX_THRESHOLD = 0.4
+"""Of the operator `prune.sentences`."""
+Kept = tuple[tuple[int, ...], ...]
+"""Rows of the sentences that stay, of each passage."""
 GRAPH = frozenset({"hotpotqa", "2wiki", "musique"})
 """Sets whose questions need several passages: there the corpus graph finds more of them."""
 
@@ -37,6 +45,8 @@ class Asked:
         gold: documents with evidence.
         passages: best first, with the pruner's decision on the first `PRUNED`, made among them.
         calibrating: whether it is one of those that weights are chosen on.
+        supporting: rows of the gold sentences, by document.
+        decisions: what other pruners keep, by their name and how many passages they were given.
     """
 
     data: str
@@ -46,11 +56,18 @@ class Asked:
     gold: frozenset[str]
     passages: tuple[Passage, ...]
     calibrating: bool
+    supporting: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    decisions: Mapping[str, Mapping[int, Kept]] = field(default_factory=dict)
 
-    def read(self, count: int, *, pruned: bool) -> list[Passage]:
-        """Return the best passages, whole or with what the pruner keeps of them."""
-        best = self.passages[:count]
-        if pruned:
+    def read(self, count: int, *, pruned: bool, pruner: str = "") -> list[Passage]:
+        """Return the best passages, whole or with what a pruner keeps of them."""
+        best: Sequence[Passage] = self.passages[:count]
+        if pruner:
+            kept = self.decisions[pruner][count]
+            best = [
+                replace(one, kept=_kept(one, rows)) for one, rows in zip(best, kept, strict=True)
+            ]
+        if pruned or pruner:
             return [passage for passage in best if passage.kept_rows]
         return [replace(passage, kept=None) for passage in best]
 
@@ -101,26 +118,38 @@ def _retrieved(
     index: OpenIndex, questions: Sequence[Question], *, graph: bool
 ) -> list[list[Passage]]:
     """Return the passages of each question, the first ones with the pruner's decision."""
-    from pipelines.catalogue.factories import sentences
     from pipelines.catalogue.graph import compress, expand
     from pipelines.catalogue.retrieval import hybrid
-    from pruners import sentence_texts
 
     queries = [Query(question.text) for question in questions]
     found: Any = hybrid(index, top_k=100 if graph else TOP).batch(query=queries)
     if graph:
         found = expand(index, top_k=100).batch(query=queries, passages=found)
         found = compress(index, top_k=TOP).batch(query=queries, passages=found)
-    vectors = cache(index.encoder.encode)
-    pruner = replace(
-        sentences(index),
-        sentence_vectors=lambda passage: vectors(tuple(sentence_texts(passage))),
-        on_error="raise",
-    )
+    pruner = mix_pruner(index.encoder, vectors_by(index.encoder))
     return [
         [*pruner(query, passages[:PRUNED]), *passages[PRUNED:]]
         for query, passages in zip(queries, found, strict=True)
     ]
+
+
+def vectors_by(encoder: Encoder) -> Callable[[Passage], np.ndarray]:
+    """Return what makes the vectors of a passage's sentences, each once."""
+    from pruners import sentence_texts
+
+    vectors = cache(encoder.encode)
+    return lambda passage: vectors(tuple(sentence_texts(passage)))
+
+
+def mix_pruner(
+    encoder: Encoder, sentence_vectors: Callable[[Passage], np.ndarray]
+) -> ThresholdPruner:
+    """Return what the operator `prune.sentences` makes."""
+    from pruners import ThresholdPruner
+    from pruners.sentences import SentenceMix
+
+    scorer = SentenceMix(encoder, sentence_vectors=sentence_vectors)
+    return ThresholdPruner(scorer, threshold=MIX_THRESHOLD, on_error="raise")
 
 
 def _line(question: Question, passages: Sequence[Passage], calibrating: bool) -> dict[str, Any]:
@@ -172,6 +201,10 @@ def read_asked(folder: Path) -> list[Asked]:
 
 def _asked(data: str, line: Mapping[str, Any]) -> Asked:
     ids = [fields["id"] for fields in line["passages"]]
+    decisions = {
+        name: {int(count): tuple(map(tuple, kept)) for count, kept in of.items()}
+        for name, of in line.get("decisions", {}).items()
+    }
     return Asked(
         data,
         line["id"],
@@ -183,6 +216,8 @@ def _asked(data: str, line: Mapping[str, Any]) -> Asked:
             for fields in line["passages"]
         ),
         line["calibrating"],
+        line["gold"],
+        decisions,
     )
 
 
@@ -194,14 +229,7 @@ def _edges(line: Mapping[str, Any], ids: Sequence[str]) -> Iterator[Edge]:
 def _passage(fields: Mapping[str, Any], edges: Sequence[Edge]) -> Passage:
     text = fields["text"]
     spans = tuple(Span(*pair) for pair in pairwise([0, *fields["ends"]]))
-    kept = None
-    if "kept" in fields:
-        stay = set(fields["kept"])
-        scores = tuple(
-            SentenceScore(span, float(row in stay), row in stay) for row, span in enumerate(spans)
-        )
-        kept = Selection(fields["id"], text_sha(text), scores, "sentences")
-    return Passage(
+    passage = Passage(
         fields["id"],
         fields["id"],
         text,
@@ -209,6 +237,15 @@ def _passage(fields: Mapping[str, Any], edges: Sequence[Edge]) -> Passage:
         spans,
         fields["title"],
         score=fields["score"],
-        kept=kept,
         edges=tuple(edges),
     )
+    return replace(passage, kept=_kept(passage, fields["kept"])) if "kept" in fields else passage
+
+
+def _kept(passage: Passage, rows: Sequence[int]) -> Selection:
+    stay = set(rows)
+    scores = tuple(
+        SentenceScore(span, float(row in stay), row in stay)
+        for row, span in enumerate(passage.sentences)
+    )
+    return Selection(passage.id, text_sha(passage.text), scores, "sentences")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
@@ -38,8 +39,9 @@ from rag.generation.cached import GenerateCached
 from rag.generation.decoding import Sampling, TextStream
 from rag.generation.engine import Engine
 from rag.generation.fidelity import Reference, divergence_of
-from rag.generation.plan import ContextWeights
+from rag.generation.plan import ContextWeights, block_plan, sequential_plan
 from rag.generation.prompt import PromptEncoder
+from rag.generation.readable import readable
 from rag.models.language_model import load_language_model
 from rag.protocols import Lookup
 
@@ -55,6 +57,8 @@ if TYPE_CHECKING:
 
 LONGEST, COMPARED = 24, 8
 """Tokens of an answer, and of the exact mode's answer that distributions are compared on."""
+CACHED = 64
+"""Segments of a question that are kept for the settings after."""
 CHOSEN, ABOUT = "calibrated.json", "run.json"
 WAIT_S = 120.0
 REPEATS = 3
@@ -125,7 +129,7 @@ class Bench:
         self.engine = Engine(
             self.loaded.model,
             self.loaded.identity,
-            Kept(24 * block + 8),
+            Kept(CACHED * block + 8),
             copy_context=True if plain else None,
         )
         prompt = PromptEncoder(self.loaded.tokenizer, self.loaded.identity)
@@ -141,7 +145,7 @@ class Bench:
 
     def read(self, part: Part, setting: Setting, asked: Asked) -> Read | None:
         """Return a question as a setting reads it; None if it has no use for it."""
-        passages = asked.read(part.passages, pruned=setting.pruned)
+        passages = asked.read(part.passages, pruned=setting.pruned, pruner=setting.pruner)
         if setting.name == "corpus" and not any(passage.edges for passage in passages):
             return None
         if setting.place is not None and not asked.gold_ranks(part.passages):
@@ -150,8 +154,45 @@ class Bench:
         placed = ordered(passages, asked.gold, setting.place)
         if setting.place is not None and options.get("graph") == TOP_1:
             options["graph"] = edges_to(passages[0].id, placed)
-        plan = replace(self.generate, **options).plan(asked.query, placed)
-        return Read(asked, placed, plan, self.generate.prompt.ids(f" {asked.answers[0]}"))
+        gold = self.generate.prompt.ids(f" {asked.answers[0]}")
+        if setting.layout == "modes":
+            generate = replace(self.generate, **options)
+            if generate.context.policy == "auto":
+                self._encode(placed)
+            return Read(asked, placed, generate.plan(asked.query, placed), gold)
+        prompt = self.generate.prompt
+        prefix, question = prompt.prefix(), prompt.question(asked.query)
+        if setting.layout == "question":
+            return Read(asked, [], sequential_plan((*prefix.token_ids, *question)), gold)
+        pieces = [piece for passage in reversed(placed) for piece in self._pieces(passage)]
+        plan = block_plan(prefix, tuple((piece, None) for piece in pieces), question)
+        return Read(asked, placed, plan, gold)
+
+    def _encode(self, passages: Sequence[Passage]) -> None:
+        """Put what is missing into the cache: where it is missing no planner reads it."""
+        prompt, cache = self.generate.prompt, self.engine.cache
+        segments = [prompt.passage(passage, prompt.prefix()) for passage in passages]
+        missing = [one for one in segments if cache is not None and cache.get(one).kv is None]
+        self.engine.store(list(zip(missing, self.engine.encode_all(missing), strict=True)))
+
+    def _pieces(self, passage: Passage) -> list[Segment]:
+        """Return what is read of a passage, each sentence, header and closing a segment."""
+        prompt = self.generate.prompt
+        segment = prompt.passage(passage, prompt.prefix())
+        kept = readable(prompt, passage, prompt.prefix()).cached[1]
+        read = set(range(len(segment)) if kept is None else kept)
+        ranges = [*segment.sentence_rows]
+        ends = [0, *(end for pair in ranges for end in pair), len(segment)]
+        return [
+            replace(
+                segment,
+                token_ids=segment.token_ids[start:end],
+                sentence_rows=((0, end - start),),
+                name=f"{passage.id}:{start}",
+            )
+            for start, end in pairwise(ends)
+            if end > start and start in read
+        ]
 
     @torch.inference_mode()
     def rows(
@@ -208,6 +249,8 @@ class Bench:
             "gold": "|".join(map(str, one.asked.gold_ranks(part.passages))),
             "device": self.device,
         }
+        if setting.pruner:
+            row |= _gold_kept(one.asked, part.passages, setting.pruner)
         if answer is not None and setting.answers:
             row |= {
                 "em": exact_match(answer.text, one.asked.answers),
@@ -273,6 +316,18 @@ class Bench:
             )
             for stream, of_row, first, mass in zip(streams, ids, logits, masses, strict=True)
         ]
+
+
+def _gold_kept(asked: Asked, count: int, pruner: str) -> Row:
+    """Return the share of gold sentences that a pruner keeps; nothing if none was retrieved."""
+    stays = [
+        row in kept
+        for passage, kept in zip(
+            asked.passages[:count], asked.decisions[pruner][count], strict=True
+        )
+        for row in asked.supporting.get(passage.document, ())
+    ]
+    return {"gold_kept": round(fmean(stays), 3)} if stays else {}
 
 
 def _mass(state: Prefilled, passages: Sequence[Passage]) -> Tensor:
@@ -418,6 +473,8 @@ class Run:
     plain: bool
     masses: bool
     only: list[str] | None = None
+    parts: tuple[Part, ...] = ()
+    """Instead of those of the quality page."""
 
     def wants(self, part: Part) -> bool:
         """Return whether a part is asked at all."""
@@ -468,6 +525,10 @@ def _work(run: Run, job: int, deadline: float | None, barrier: Barrier | None) -
     if job == 0:
         _say_where(bench, run.out)
     done = {key_of(row) for row in read_rows(run.out)}
+    if run.parts:
+        for part in run.parts:
+            _ask(run, job, bench, log, done, part, deadline)
+        return
     if run.wants(first_part()):
         _ask(run, job, bench, log, done, first_part(), deadline)
     _meet(barrier)

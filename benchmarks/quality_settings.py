@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Place = Literal["first", "middle", "last"]
 PLACES: tuple[Place, ...] = get_args(Place)
+Layout = Literal["modes", "question", "sentences"]
 TEMPERATURES = (0.2, 0.4, 0.5, 0.6, 0.8, 0.9, 1.0)
 SCALES = (0.8, 0.9, 1.0, 1.1)
 BIASES = (-0.5, -0.25, 0.25, 0.5, 1.0)
@@ -46,6 +47,9 @@ class Setting:
         place: where the gold passages stand among the others; None for the retrieved order.
         answers: whether an answer is decoded; else only likelihoods are measured.
         watched: whether attention mass is kept.
+        pruner: whose kept sentences are read, if not those of the one that questions come with.
+        layout: `modes` is the plan of `GenerateCached`; `question` reads no passage; `sentences`
+            reads each kept sentence as it is when it was encoded alone, in the places of `block`.
     """
 
     name: str
@@ -54,6 +58,8 @@ class Setting:
     place: Place | None = None
     answers: bool = True
     watched: bool = False
+    pruner: str = ""
+    layout: Layout = "modes"
 
     @property
     def exact(self) -> bool:
@@ -61,9 +67,9 @@ class Setting:
         return self.options.get("mode") == EXACT
 
     @property
-    def read_alike(self) -> tuple[bool, Place | None]:
+    def read_alike(self) -> tuple[bool, Place | None, str]:
         """Settings with the same value read the same tokens in the same order."""
-        return self.pruned, self.place
+        return self.pruned, self.place, self.pruner
 
 
 @dataclass(frozen=True)

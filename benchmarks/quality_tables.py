@@ -63,7 +63,7 @@ def change(found: Difference | None, digits: int = 3) -> str:
     return f"{middle} [{low}, {high}]"
 
 
-def _corrected(found: Mapping[str, Difference | None]) -> dict[str, str]:
+def corrected(found: Mapping[str, Difference | None]) -> dict[str, str]:
     """Return differences with their intervals, and p by Holm's correction over all of them."""
     known = {name: one for name, one in found.items() if one is not None}
     p_of = dict(zip(known, holm([one.p for one in known.values()]), strict=True))
@@ -79,7 +79,7 @@ def answers_table(one: Measured, names: Sequence[str], against: str) -> str:
     Holm's correction is over the table's differences in F1.
     """
     others = [name for name in names if name != against]
-    f1 = _corrected({name: one.paired(against, name, "f1") for name in others})
+    f1 = corrected({name: one.paired(against, name, "f1") for name in others})
     rows = [
         [
             f"`{name}`",
@@ -108,7 +108,7 @@ def pooled_table(one: Measured, names: Sequence[str], against: str, also: str) -
     order = [against, *sorted(names, key=lambda name: -(one.mean(name, "f1") or 0.0))]
     order = list(dict.fromkeys(order))
     to = {
-        base: _corrected({name: one.paired(base, name, "f1") for name in order[1:] if name != base})
+        base: corrected({name: one.paired(base, name, "f1") for name in order[1:] if name != base})
         for base in (against, also)
     }
     rows = [

@@ -24,6 +24,7 @@ METRICS = {
     "kl": 4,
     "cached": 0,
     "computed": 0,
+    "gold_kept": 3,
     "device": 0,
     "ttft_ms": 1,
     "stock_ms": 1,
@@ -177,7 +178,7 @@ def as_csv(folder: Path) -> str:
 def _kept(row: Row) -> list[str]:
     """Return the metrics of a row that are kept; where a time was taken is said once for all."""
     if "ttft_ms" in row:
-        return [metric for metric in ("ttft_ms", "stock_ms") if metric in row]
+        return [metric for metric in ("computed", "ttft_ms", "stock_ms") if metric in row]
     special = AGAIN if row["setting"].endswith(AGAIN) else row["part"]
     return [metric for metric in ONLY.get(special, tuple(METRICS)) if metric in row]
 

@@ -63,7 +63,7 @@ def load_answering(
     data = {
         "version": 1,
         "extends": str(source) if shipped else Path(source).name,
-        "steps": [*([] if prunes else ["prune.sentences"]), "generate.cached"],
+        "steps": [*([] if prunes else ["prune.features"]), "generate.cached"],
         "outputs": ["answer"],
     }
     loaded = load_text(

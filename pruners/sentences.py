@@ -35,6 +35,8 @@ class SentenceMix:
     sentence_vectors: SentenceVectors | None = None
 
     name = "sentences"
+    threshold = 0.4
+    """What suits it before a small model, which answers better from less text."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.similarity_weight <= 1.0:

@@ -12,7 +12,8 @@ _CLOSING = frozenset(".,;:!?…。，、；：！？)]}»”’\"'`）」』】�
 _OPENS = {")": "(", "]": "[", "}": "{", "）": "（", "」": "「", "』": "『", "】": "【", "》": "《"}
 _IDEOGRAPH = "[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 _MARKS = "[\u0300-\u036f\u3099\u309a\ufe00-\ufe0f\U000e0100-\U000e01ef]"
-_PIECE = re.compile(f"{_IDEOGRAPH}{_MARKS}*|(?:(?!{_IDEOGRAPH}).)+", re.DOTALL)
+_WIDE = "[\u3001-\u3011，；：！？（）]"
+_PIECE = re.compile(f"{_IDEOGRAPH}{_MARKS}*|{_WIDE}|(?:(?!{_IDEOGRAPH}|{_WIDE}).)+", re.DOTALL)
 _IDENTIFIER = re.compile(
     r"\d|_"
     r"|\w[./\\:@#$+=-]*[./\\:@#$+=]\w"  # sys.exit, a/b, a::b, key=value

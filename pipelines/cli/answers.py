@@ -97,12 +97,20 @@ def draw(answer: "Answer") -> None:
 
 
 def draw_passages(passages: "Sequence[Passage]") -> None:
-    """Print every passage; once pruned, its kept sentences marked + and its dropped ones -."""
+    """Print every passage; once pruned, its kept sentences marked + and its dropped ones -.
+
+    Kept words stand in one line.
+    """
     for number, passage in enumerate(passages, 1):
         kept = set(passage.kept_rows)
         score = "" if passage.score is None else f", score {passage.score:.2f}"
         say(f"\n{number}. {passage.id}: {passage.title}{score}")
         pruned = passage.kept is not None
+        if passage.kept is not None and passage.kept.unit == "word":
+            words = passage.kept.sentences
+            say(f"   {len(passage.kept.kept_rows)} of {len(words)} words kept")
+            say(f"   + {' '.join(passage.kept.text(passage.text).split())}")
+            continue
         if pruned:
             say(f"   {len(kept)} of {len(passage.sentences)} sentences kept")
         for row, span in enumerate(passage.sentences):

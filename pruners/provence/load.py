@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -33,7 +32,7 @@ def load_provence(
     precision: Precision = "float32",
     rounding: Rounding | None = None,
     batch_size: int = 16,
-    rerank: Rerank = "logit",
+    rerank: Rerank | None = None,
 ) -> ProvenceScorer:
     """Load a scorer; on a CUDA device if there is one. No code of a checkpoint's folder runs.
 
@@ -49,9 +48,10 @@ def load_provence(
         download: whether a short name may be fetched from the hub.
         precision: of the trunk. In bfloat16 scores move a little, also with what stands in the
             batch.
-        rounding: how token probabilities become a sentence's score; None takes the adapter's own.
+        rounding: how token probabilities become a sentence's score; None takes the model's own.
         batch_size: blocks that are read at a time.
-        rerank: see `ProvenceScorer`.
+        rerank: see `ProvenceScorer`; None takes what the checkpoint's authors publish, `logit` for
+            an adapter.
 
     Raises:
         ModelNotFoundError: if nothing has that name, or a part of it is missing.
@@ -63,6 +63,7 @@ def load_provence(
     import torch
 
     from pruners.provence.adapter import is_adapter, load_adapter, read_config
+    from pruners.provence.checkpoints import load_checkpoint
 
     shipped = SHIPPED.get(name)
     folder = shipped or resolve_model(name, packages={}, download=download)
@@ -85,14 +86,14 @@ def load_provence(
             prior=prior,
             rounding=rounding or config.rounding,
             batch_size=batch_size,
-            rerank=rerank,
+            rerank=rerank or "logit",
             window=config.window,
             query_tokens=config.query_tokens,
             title_tokens=config.title_tokens,
             threshold=config.threshold,
         )
     else:
-        scorer = _checkpoint(folder, rounding, batch_size, rerank)
+        scorer = load_checkpoint(folder, rounding=rounding, batch_size=batch_size, rerank=rerank)
     if precision == "bfloat16":
         scorer.model.trunk.to(torch.bfloat16)
     scorer.model.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -123,13 +124,3 @@ def _shipped_prior(
 
     encoder = encoder or load_encoder(download=download)
     return FeatureScorer(encoder, FeatureHead.load(), sentence_vectors)
-
-
-def _checkpoint(
-    folder: Path, rounding: Rounding | None, batch_size: int, rerank: Rerank
-) -> ProvenceScorer:
-    """Return the scorer of a checkpoint in another project's layout."""
-    load: Callable[..., ProvenceScorer] = import_module(
-        "pruners.provence.checkpoints"
-    ).load_checkpoint
-    return load(folder, rounding=rounding, batch_size=batch_size, rerank=rerank)

@@ -43,13 +43,15 @@ def pair_blocks(
     query_tokens: int = QUERY_TOKENS,
     *,
     title_tokens: int = TITLE_TOKENS,
+    verbatim: bool = False,
 ) -> list[Block]:
     """Return a passage as blocks of whole sentences, each with the query and the title in front.
 
     Each piece is tokenised on its own, stripped, and with one leading space unless it is the first
     of the passage's side: tokenizers that mark spaces see a running text, and a sentence's token
-    range is exact. A control token that a text spells out, such as `[SEP]`, is read as the unknown
-    token: no text can end the passage's side.
+    range is exact. With `verbatim` each sentence is read as it stands instead, the white space that
+    it ends in included, and the title with a line break. A control token that a text spells out,
+    such as `[SEP]`, is read as the unknown token: no text can end the passage's side.
 
     The passage's title is the first piece of every block. It belongs to no sentence, so it is read
     and never scored: the sentences of an encyclopedia seldom name their subject, and second hops
@@ -66,6 +68,7 @@ def pair_blocks(
         window: most tokens of a block, control tokens included.
         query_tokens: most tokens of the query; the rest is dropped and counted in the blocks.
         title_tokens: most tokens of the title; 0 leaves it out.
+        verbatim: whether sentences are read with their own white space, as OpenProvence does.
 
     Raises:
         ValueError: if a cap is negative, or the caps leave no room for the passage.
@@ -82,11 +85,12 @@ def pair_blocks(
         )
     asked = _ids(tokenizer, [query.strip()])[0]
     title = [passage.title.strip()] if title_tokens and passage.title.strip() else []
-    texts = title + [span.of(passage.text).strip() for span in passage.sentences]
-    first = next((place for place, text in enumerate(texts) if text), 0)
-    pieces = _ids(
-        tokenizer, [f" {t}" if t and place != first else t for place, t in enumerate(texts)]
-    )
+    sentences = [span.of(passage.text) for span in passage.sentences]
+    if verbatim:
+        texts = [f"{text}\n" for text in title] + sentences
+    else:
+        texts = _spaced(title + [text.strip() for text in sentences])
+    pieces = _ids(tokenizer, texts)
     lead = pieces[0][:title_tokens] if title else []
     kept = asked[:query_tokens]
     room = window - template.controls - len(kept) - len(lead)
@@ -94,6 +98,12 @@ def pair_blocks(
         template.block(kept, lead, content, len(asked) - len(kept))
         for content in _packed(pieces[len(title) :], room)
     ]
+
+
+def _spaced(texts: list[str]) -> list[str]:
+    """Return texts with one leading space each, the first that is not empty excepted."""
+    first = next((place for place, text in enumerate(texts) if text), 0)
+    return [f" {t}" if t and place != first else t for place, t in enumerate(texts)]
 
 
 def _packed(pieces: Sequence[list[int]], room: int) -> Iterator[list[tuple[int, list[int]]]]:

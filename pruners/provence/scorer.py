@@ -32,6 +32,8 @@ class ProvenceScorer:
         name: short name of the method.
         model: what scores; in evaluation mode.
         threshold: the score that a sentence should exceed, as the model was tuned; None if unknown.
+        always_select_title: whether the model was meant for a decision that keeps a passage's first
+            sentence where any of its sentences stays.
     """
 
     def __init__(
@@ -48,6 +50,8 @@ class ProvenceScorer:
         title_tokens: int = TITLE_TOKENS,
         query_text: Callable[[str], str] | None = None,
         threshold: float | None = None,
+        always_select_title: bool = False,
+        verbatim: bool = False,
         name: str = "provence",
     ) -> None:
         """Score with a model; `load_provence` loads one.
@@ -64,6 +68,8 @@ class ProvenceScorer:
             title_tokens: most tokens of the title; 0 leaves it out.
             query_text: changes a query before it is read, as some checkpoints were trained.
             threshold: recommended, for whoever decides.
+            always_select_title: recommended likewise.
+            verbatim: whether sentences are read with their own white space; see `pair_blocks`.
             name: short name of the method.
 
         Raises:
@@ -85,6 +91,7 @@ class ProvenceScorer:
             raise ValueError(f"prior must be {wanted}, got {prior}")
         self.name = name
         self.threshold = threshold
+        self.always_select_title = always_select_title
         self.model = model.eval()
         self._tokenizer = tokenizer
         self._prior = prior
@@ -93,6 +100,7 @@ class ProvenceScorer:
         self._rerank = rerank
         self._caps = (window, query_tokens, title_tokens)
         self._query_text = query_text
+        self._verbatim = verbatim
 
     def __call__(self, query: Query, passages: Sequence[Passage]) -> list[PassageScores]:
         """Return the scores of each passage, in the passages' order.
@@ -140,7 +148,13 @@ class ProvenceScorer:
         text = query.text if self._query_text is None else self._query_text(query.text)
         window, query_tokens, title_tokens = self._caps
         return pair_blocks(
-            self._tokenizer, text, passage, window, query_tokens, title_tokens=title_tokens
+            self._tokenizer,
+            text,
+            passage,
+            window,
+            query_tokens,
+            title_tokens=title_tokens,
+            verbatim=self._verbatim,
         )
 
     def _priors(

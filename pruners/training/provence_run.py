@@ -190,7 +190,7 @@ class ProvenceRun:
 
         share = rate_share(self._step, planned, warmup=self.recipe.warmup, decay=self.recipe.decay)
         for group in self._optimiser.param_groups:
-            group["lr"] = self.recipe.learning_rate * share
+            group["lr"] = self.recipe.learning_rate * group["faster"] * share
         if self.recipe.dropout:
             # Drawn anew from the step, so that a resumed training drops the same.
             torch.manual_seed(self.recipe.seed * 1_000_003 + self._step)
@@ -297,11 +297,13 @@ class ProvenceRun:
     def _new_optimiser(self) -> torch.optim.Optimizer:
         import torch
 
-        decayed = [one for one in self._named.values() if one.ndim > 1]
-        others = [one for one in self._named.values() if one.ndim <= 1]
         groups = [
-            {"params": decayed, "weight_decay": self.recipe.weight_decay},
-            {"params": others, "weight_decay": 0.0},
+            {
+                "params": [one],
+                "weight_decay": self.recipe.weight_decay if one.ndim > 1 else 0.0,
+                "faster": 1.0 if name.startswith("trunk.") else self.recipe.head_rate,
+            }
+            for name, one in self._named.items()
         ]
         return torch.optim.AdamW(groups, lr=self.recipe.learning_rate)
 

@@ -23,6 +23,8 @@ class ProvenceRecipe:
         steps: number of steps instead of epochs; None counts by epochs.
         batch_size: blocks of a step.
         learning_rate: at its peak.
+        head_rate: how many times as fast heads and weights of the prior learn; they start at zero,
+            and the trunk learns nothing before they have grown.
         decay: how it falls after the warm-up.
         warmup: share of the steps over which it rises.
         weight_decay: of matrices; AdamW.
@@ -47,6 +49,7 @@ class ProvenceRecipe:
     steps: int | None = None
     batch_size: int = 32
     learning_rate: float = 5e-4
+    head_rate: float = 20.0
     decay: Decay = "cosine"
     warmup: float = 0.06
     weight_decay: float = 0.01
@@ -59,8 +62,8 @@ class ProvenceRecipe:
     near: int = 4
     negatives: int = 1
     validation: float = 0.06
-    looks: int = 16
-    patience: int = 6
+    looks: int = 10
+    patience: int = 5
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     stored: Literal["float32", "float16"] = "float32"
     seed: int = 0
@@ -70,7 +73,7 @@ class ProvenceRecipe:
                             ("negatives", 0), ("seed", 0), ("weight_decay", 0)):  # fmt: skip
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        for name in ("epochs", "learning_rate", "clip"):
+        for name in ("epochs", "learning_rate", "head_rate", "clip"):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
         if self.steps is not None and self.steps < 1:

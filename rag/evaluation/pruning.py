@@ -19,9 +19,10 @@ def pruning_metrics(
 
     They judge the pruner, not the retriever: only what it was given counts. `SentR`: gold
     sentences kept, over gold sentences given. `SentP`: kept sentences that are gold, over kept
-    sentences. `AnswerKept`: 1 if a gold answer that stands in the texts given still stands in what
-    is kept of one. `Kept`: tokens kept over tokens given, words and punctuation marks being tokens,
-    so that it does not depend on a model.
+    sentences. Of a selection of words, a sentence counts as kept if at least half of its visible
+    characters are. `AnswerKept`: 1 if a gold answer that stands in the texts given still stands in
+    what is kept of one. `Kept`: tokens kept over tokens given, words and punctuation marks being
+    tokens, so that it does not depend on a model.
 
     Args:
         passages: what the generator reads, with `kept` attached; without any, nothing was pruned
@@ -37,7 +38,7 @@ def pruning_metrics(
         return {}
     metrics = {"Kept": _kept_share(passages)}
     gold = [gold_rows(passage, supporting) for passage in passages]
-    kept = [set(passage.kept_rows) for passage in passages]
+    kept = [_kept_rows(passage) for passage in passages]
     given, left = sum(map(len, gold)), sum(map(len, kept))
     both = sum(len(g & k) for g, k in zip(gold, kept, strict=True))
     if given:
@@ -61,6 +62,24 @@ def gold_rows(passage: Passage, supporting: Mapping[str, Sequence[int]]) -> set[
             f"gold rows of {passage.document!r} must be below {len(passage.sentences)}, "
             f"got {max(rows)}"
         )
+    return rows
+
+
+def _kept_rows(passage: Passage) -> set[int]:
+    """Return the rows of the kept sentences; words keep one of which they are half, or more."""
+    kept = passage.kept
+    if kept is None or kept.unit == "sentence":
+        return set(passage.kept_rows)
+    stays = bytearray(len(passage.text))
+    for span in kept.spans:
+        stays[span.start : span.end] = b"\1" * len(span)
+    rows = set()
+    for row, sentence in enumerate(passage.sentences):
+        visible = [
+            at for at in range(sentence.start, sentence.end) if not passage.text[at].isspace()
+        ]
+        if visible and 2 * sum(stays[at] for at in visible) >= len(visible):
+            rows.add(row)
     return rows
 
 

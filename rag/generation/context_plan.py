@@ -147,8 +147,11 @@ def kept_pieces(passage: Passage) -> list[str]:
         return [span.of(passage.text) for span in passage.sentences]
     pieces = []
     for sentence in passage.sentences:
-        inside = [_common(sentence, span).of(passage.text) for span in passage.kept.spans]
-        pieces.append("".join(inside) if "".join(inside).strip() else "")
+        parts = [part for span in passage.kept.spans if (part := _common(sentence, span))]
+        piece = "".join(part.of(passage.text) for part in parts)
+        # Words hold the space before them: in front of a piece it would look like indented code.
+        piece = piece if parts and parts[0].start == sentence.start else piece.lstrip()
+        pieces.append(piece if piece.strip() else "")
     return pieces
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 from rag.bounds import Bounds
 from rag.errors import UnsupportedModelError
 from rag.generation.citations import SupportMatcher
+from rag.generation.context_plan import narrowed, whole_sentences
 from rag.generation.decoding import Sampling, TextStream
 from rag.generation.finish import Telling, abstention, attributed, token_use
 from rag.generation.local_model import LocalModel
@@ -94,7 +95,8 @@ class GenerateEnsemble:
             UnsupportedModelError: if a prompt does not fit into the model's window.
         """
         telling = Telling(TextStream(self.lm.prompt.text, self.lm.prompt.template.stop))
-        read = [passage for passage in passages if passage.kept_rows]
+        pruned = [narrowed(passage) for passage in passages if passage.kept_rows]
+        read = [passage for passage in pruned if passage.kept_rows]
         if not read:
             yield abstention(passages, mode=MODE, model=self.lm.name)
             return
@@ -109,7 +111,7 @@ class GenerateEnsemble:
         use = states[-1].use
         answer = Answer(
             text=telling.shown.text,
-            passages=tuple(passages),
+            passages=tuple(map(whole_sentences, passages)),
             cache=use,
             tokens=token_use(plans, use, len(telling.shown.ids)),
             timings_ms=telling.timings_ms(sum(state.kv_ms for state in states)),
@@ -118,7 +120,7 @@ class GenerateEnsemble:
             prompt=BETWEEN_PROMPTS.join(self.lm.prompt.plan_text(plan) for plan in plans),
             finish=telling.finish(room),
         )
-        yield attributed(answer, query, self._support())
+        yield replace(attributed(answer, query, self._support()), passages=tuple(passages))
 
     def plan(self, query: Query, passage: Passage) -> EncodingPlan:
         """Return the plan of one passage's prompt; at least one sentence of it is kept."""

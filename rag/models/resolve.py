@@ -10,7 +10,7 @@ from types import MappingProxyType
 from rag.errors import ModelNotFoundError
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
-_HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+_HUB_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "README.md")
 
 
 @dataclass(frozen=True, slots=True)

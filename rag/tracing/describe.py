@@ -95,6 +95,7 @@ def _pruned(passage: Passage, described: Described | None) -> dict[str, Any]:
         "method": kept.method,
         "threshold": _number(kept.threshold),
         "keep_ratio": _number(kept.keep_ratio),
+        **({} if kept.unit == "sentence" else {"unit": kept.unit}),
         "sentences": [_sentence(sentence) for sentence in kept.sentences],
         **({} if kept.rerank_score is None else {"rerank_score": _number(kept.rerank_score)}),
         **_placed_text(passage, described),

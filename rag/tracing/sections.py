@@ -110,7 +110,8 @@ class Sections:
         self, place: int, number: int, seen: Seen, decision: tuple[Node, Mapping[str, Any]]
     ) -> Markup:
         node, event = decision
-        looked = _attention(self.root).get(seen.id, [])
+        # Attention is told of sentences, which words have other rows than.
+        looked = [] if event.get("unit") == "word" else _attention(self.root).get(seen.id, [])
         sentences = sentences_of(event)
         scores = [s["score"] for s in sentences if isinstance(s.get("score"), (int, float))]
         shown = []

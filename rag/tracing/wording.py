@@ -69,7 +69,8 @@ def _pruned(event: Mapping[str, Any]) -> str:
     kept = sum(bool(sentence["kept"]) for sentence in sentences)
     ratio = event.get("keep_ratio")
     part = "" if ratio is None else f", {ratio:.0%} of the text"
-    return f"{event['passage']}: kept {kept} of {_count(len(sentences), 'sentence')}{part}"
+    unit = "word" if event.get("unit") == "word" else "sentence"
+    return f"{event['passage']}: kept {kept} of {_count(len(sentences), unit)}{part}"
 
 
 def _kv(event: Mapping[str, Any]) -> str:

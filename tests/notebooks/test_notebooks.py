@@ -3,9 +3,12 @@
 import ast
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from pruners.features.head import FeatureHead
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
@@ -38,6 +41,8 @@ def test_runs_on_tiny_models(path, encoder, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "rag.models.language_model.resolve_model", lambda *_, **__: Path(checkpoint)
     )
+    head = replace(FeatureHead.load(), encoder_fingerprint=encoder.fingerprint)
+    monkeypatch.setattr(FeatureHead, "load", lambda *_: head)
     namespace = {"__name__": "notebook"}
     for cell in read(path).cells:
         if cell.cell_type == "code":
@@ -62,5 +67,5 @@ def test_was_saved_with_its_output_and_without_this_machines_paths(path):
 
 
 def test_there_are_notebooks():
-    assert len(NOTEBOOKS) == 7
+    assert len(NOTEBOOKS) == 8
     assert os.environ.get("HF_HUB_OFFLINE") == "1"

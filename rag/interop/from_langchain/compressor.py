@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rag.interop.from_langchain.naming import needs
 from rag.interop.langchain_documents import as_document, as_passage, ranked, rewritten
-from rag.records import Passage, Query, Selection, SentenceScore, text_sha
+from rag.records import Passage, Query, Selection, SentenceScore, Span, text_sha
 
 if TYPE_CHECKING:
     from langchain_core.documents import Document
@@ -20,11 +20,12 @@ class LangChainCompressor:
     """Operator that asks a LangChain compressor which passages, or what of them, a query needs.
 
     A returned document belongs to the passage whose id it has, or whose metadata. If its text is
-    made of whole sentences of that passage, in order, the passage stays and gets a selection;
-    several such documents of one passage join into one. Any other text is a passage of its own:
-    its id is the old one, `~` and a hash of the text, its span counts in itself, as where it stands
-    in the document is not known; `parent` is the passage it came from. A passage without document,
-    or whose text is gone, is dropped. A document that belongs to none is a passage of its own too.
+    made of whole sentences of that passage, in order, or of the words that an operator before chose
+    among, the passage stays and gets a selection; several such documents of one passage join into
+    one. Any other text is a passage of its own: its id is the old one, `~` and a hash of the text,
+    its span counts in itself, as where it stands in the document is not known; `parent` is the
+    passage it came from. A passage without document, or whose text is gone, is dropped. A document
+    that belongs to none is a passage of its own too.
 
     Scores stay, but a `relevance_score` in the metadata that is new replaces one. If they then
     rise down the list because the compressor reordered, they become 1 / rank.
@@ -80,15 +81,18 @@ class LangChainCompressor:
     def _kept(self, found: dict[str, Passage], source: Passage, rows: set[int]) -> Passage:
         """Return the passage with these sentences kept, and those it was found with before."""
         if source.id in found:
-            rows = rows | set(found[source.id].kept_rows)
-        if rows == set(source.kept_rows):
+            rows = rows | _kept_rows(found[source.id])
+        if rows == _kept_rows(source):
             return source
         sentences = tuple(
             SentenceScore(span, float(row in rows), kept=row in rows)
-            for row, span in enumerate(source.sentences)
+            for row, span in enumerate(_units(source))
         )
         method = type(self.compressor).__name__
-        return replace(source, kept=Selection(source.id, text_sha(source.text), sentences, method))
+        kept = Selection(source.id, text_sha(source.text), sentences, method)
+        if source.kept is not None:
+            kept = replace(kept, unit=source.kept.unit)
+        return replace(source, kept=kept)
 
 
 def from_compressor(compressor: Any) -> LangChainCompressor:
@@ -104,18 +108,31 @@ def from_compressor(compressor: Any) -> LangChainCompressor:
 
 
 def _rows(passage: Passage, text: str) -> set[int] | None:
-    """Return the kept sentences that a text is made of, or None if it is not.
+    """Return the kept sentences, or words, that a text is made of, or None if it is not.
 
     White space between sentences is free. Where two readings fit, earlier sentences win.
     """
     # Place in `text` that is explained so far -> the rows that explain it.
     readings: dict[int, tuple[int, ...]] = {_skip(text, 0): ()}
-    for row in passage.kept_rows:
-        sentence = passage.sentences[row].of(passage.text).strip()
+    units = _units(passage)
+    for row in sorted(_kept_rows(passage)):
+        sentence = units[row].of(passage.text).strip()
         for place, rows in list(readings.items()):
             if sentence and text.startswith(sentence, place):
                 readings.setdefault(_skip(text, place + len(sentence)), (*rows, row))
     return set(readings.get(len(text), ())) or None
+
+
+def _units(passage: Passage) -> Sequence[Span]:
+    """Return the passage's sentences, or words if it was pruned by words."""
+    if passage.kept is None:
+        return passage.sentences
+    return [unit.span for unit in passage.kept.sentences]
+
+
+def _kept_rows(passage: Passage) -> set[int]:
+    """Return the rows of the kept units."""
+    return set(passage.kept_rows if passage.kept is None else passage.kept.kept_rows)
 
 
 def _skip(text: str, place: int) -> int:

@@ -3,8 +3,17 @@
 import json
 from dataclasses import replace
 
-from pipelines.cli.answers import as_json, draw
-from rag.records import Answer, Attention, ContextStep, Passage, Span
+from pipelines.cli.answers import as_json, draw, draw_passages
+from rag.records import (
+    Answer,
+    Attention,
+    ContextStep,
+    Passage,
+    Selection,
+    SentenceScore,
+    Span,
+    text_sha,
+)
 
 PASSAGE = Passage("a.md:0", "a.md", "Red. Blue.", Span(0, 10), (Span(0, 5), Span(5, 10)))
 ANSWER = Answer("Red.", (PASSAGE,), mode="ape", model="tiny")
@@ -48,3 +57,14 @@ def test_what_was_predicted_is_explained_below_the_answer(capsys):
     assert "predicted in all: 0.250000 s" in told
     draw(replace(ANSWER, context=(replace(step, seconds={}),), timings_ms=times))
     assert "tokens (s =" not in capsys.readouterr().err
+
+
+def test_kept_words_stand_in_one_line(capsys):
+    words = [Span(*ends) for ends in ((0, 3), (3, 4), (4, 9), (9, 10))]
+    scores = tuple(SentenceScore(s, 0.5, kept=row in {0, 2}) for row, s in enumerate(words))
+    kept = Selection("a.md:0", text_sha(PASSAGE.text), scores, "words", unit="word")
+    draw_passages([replace(PASSAGE, kept=kept)])
+    assert "2 of 4 words kept\n   + Red Blue\n" in capsys.readouterr().out
+    assert as_json(replace(ANSWER, passages=(replace(PASSAGE, kept=kept),)))["passages"][0][
+        "kept"
+    ] == [[0, 3], [4, 9]]

@@ -295,7 +295,7 @@ def test_a_recipe_that_ends_with_passages_is_continued(calibrate_json, data, out
     calibrate_json("--data", str(data), "-p", "bm25")
     written = yaml.safe_load(out.read_text())
     assert written["extends"] == "bm25"
-    assert written["steps"][0] == "prune.sentences"
+    assert written["steps"][0] == "prune.features"
     pipeline = load_pipeline(out)
     assert pipeline.check() == []
     assert list(pipeline.checked.steps) == ["retrieve", "prune", "generate"]

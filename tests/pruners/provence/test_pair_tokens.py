@@ -194,3 +194,19 @@ def test_a_window_without_room_for_the_passage_is_refused(tokenizers, passage):
 def test_negative_caps_are_refused(tokenizers, passage):
     with pytest.raises(ValueError, match=r"must be at least 0, got -1 and 32"):
         pair_blocks(tokenizers["pieces"], "a", passage("a"), query_tokens=-1)
+
+
+def test_verbatim_reads_white_space_as_it_stands(tokenizers, passage):
+    tokenizer = tokenizers["bytes"]
+    read = passage(" the\n", "a  b. ", "c", title=" a program ")
+    (block,) = pair_blocks(tokenizer, "a", read, window=96, verbatim=True)
+
+    def text(block, *rows):
+        ids = [id_ for id_, row in zip(block.ids, block.rows, strict=True) if row in rows]
+        read = "".join(tokenizer.convert_ids_to_tokens(ids))
+        return read.replace("Ġ", " ").replace("Ċ", "\n")
+
+    assert [text(block, row) for row in range(3)] == [" the\n", "a  b. ", "c"]
+    assert text(block, -1) == "[CLS]a[SEP]a program\n[SEP]"
+    (spaced,) = pair_blocks(tokenizer, "a", read, window=96)
+    assert text(spaced, -1, 0, 1, 2) == "[CLS]a[SEP]a program the a  b. c[SEP]"

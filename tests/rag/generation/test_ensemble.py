@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -297,3 +298,17 @@ def test_refuses_a_model_that_does_not_run_here():
         UnsupportedModelError, match="lm must be a model that runs here, got object"
     ):
         GenerateEnsemble(object())
+
+
+def test_words_are_read_as_texts_and_cited_by_their_sentence(lm):
+    text = "The yield checks. A yield is lazy."
+    cuts = [0, 3, 9, 16, 17, 18, 19, 25, 28, 33, 34]
+    spans = [Span(*pair) for pair in pairwise(cuts)]
+    words = tuple(SentenceScore(s, 0.5, kept=row in {1, 4, 8}) for row, s in enumerate(spans))
+    one = passage_of("yield", "The yield checks. ", "A yield is lazy.", score=2.0)
+    kept = replace(one, kept=Selection("yield", text_sha(text), words, "words", unit="word"))
+    answer = GenerateEnsemble(lm(), max_tokens=3)(QUERY, [kept, PASSAGES[2]])
+    first, second = answer.prompt.split(BETWEEN_PROMPTS)
+    assert first == "Answer.\n\n# yield: yield lazy\n\nQ: What is lazy?\nA:"
+    assert second == TEXTS[2]
+    assert answer.passages == (kept, PASSAGES[2])

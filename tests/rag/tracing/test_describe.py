@@ -9,6 +9,7 @@ import pytest
 from rag.ranking import Ranking
 from rag.records import Answer, Attention, Completion, ContextStep, Hit, Judgement, Query, Route
 from rag.tracing import Trace, events_of
+from rag.tracing.wording import line_of
 
 SENTENCES = ("Backups run at two. ", "The lamp is red. ", "They go to the attic.")
 TEXT = "".join(SENTENCES)
@@ -188,3 +189,16 @@ def test_an_answer_tells_how_each_passage_was_read(build):
         },
     ]  # fmt: skip
     assert "context" not in dict(events_of(build.answer()))
+
+
+def test_pruned_words_are_called_so(build):
+    one = build.passage(kept=(0.9, 0.0, 0.6))
+    words = replace(one, kept=replace(one.kept, unit="word"))
+    ((_, data),) = events_of([words])
+    assert data["unit"] == "word"
+    assert line_of({"kind": "event", "name": "pruned", **data}).startswith(
+        "a.md:0: kept 2 of 3 words, "
+    )
+    ((_, plain),) = events_of([one])
+    assert "unit" not in plain
+    assert "kept 2 of 3 sentences" in line_of({"kind": "event", "name": "pruned", **plain})

@@ -297,3 +297,15 @@ def test_in_a_notebook_a_trace_and_an_answer_bring_style_but_no_script(build, tr
         )
     assert "ttft 12.5 ms" in answer_html(answer)
     Parsed(answer_html(Answer("")))
+
+
+def test_words_are_struck_through_and_have_no_attention_of_sentences(build):
+    one = build.passage(kept=(0.9, 0.1, 0.6))
+    trace = Trace()
+    trace.output([replace(one, kept=replace(one.kept, unit="word"))], step="prune", path="prune")
+    looked = Attention("a.md:0", 1.0, (0.5, 0.5))
+    trace.output(replace(build.answer(), attention=(looked,)), step="g", path="g")
+    parsed = Parsed(page(trace))
+    assert "The lamp is red." in parsed.texts["del"]
+    titles = {a.get("title") for tag, a in parsed.elements if tag in ("del", "span")}
+    assert {"kept, 0.900", "pruned, 0.100", "kept, 0.600"} <= titles

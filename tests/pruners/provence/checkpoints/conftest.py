@@ -92,10 +92,12 @@ def checkpoint(trunk, tokenizers, tmp_path):
     """Return a function (layout, seed) -> checkpoint of tiny size."""
     import torch
 
-    def build(layout, seed=0, positions=128):
+    def build(layout, seed=0, positions=128, labels=1):
         family = LAYOUTS[layout]
         config = trunk(family, positions=positions).config
-        config.num_labels = 1
+        config.num_labels = labels
+        # ModernBERT's eager attention rounds to float32, whatever the model's precision.
+        config._attn_implementation = "sdpa" if family == "modernbert" else "eager"
         if layout == "open-modernbert-mean":
             config.classifier_pooling, config.classifier_bias = "mean", True
             config.norm_bias, config.norm_eps = True, 1e-3

@@ -107,6 +107,14 @@ def test_scores_are_those_of_the_projects_own_definition(checkpoint, loaded, rea
             assert scores == scores_by_definition(made, asked.text, passage)
 
 
+@pytest.mark.parametrize("layout", ["naver", "open-modernbert", "zilliz"])
+def test_of_several_labels_the_first_is_the_score(checkpoint, loaded, reads, asked, layout):
+    made = checkpoint(layout, labels=3)
+    scorer = loaded(made)
+    scorer.model.double()
+    assert scorer(asked, reads[:1]) == [scores_by_definition(made, asked.text, reads[0])]
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_batch_equals_a_loop(checkpoint, loaded, reads, asked, layout):
     scorer = loaded(checkpoint(layout), batch_size=3)
@@ -220,7 +228,7 @@ def test_no_code_of_the_folder_runs_and_none_that_it_names(checkpoint, loaded, r
         "auto_map": {"AutoConfig": "tokenization.C", "AutoTokenizer": ["tokenization.T", None]},
         "attn_implementation": "somebody/kernel",
         "_attn_implementation": "somebody/kernel",
-        "quantization_config": {"quant_method": "somebody"},
+        "quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True},
     }
     base = made.config["base_model_config"] | named
     made.write(config=made.config | named | {"base_model_config": base})
@@ -241,4 +249,6 @@ def test_the_operators_loader_takes_a_folder(checkpoint, loaded, reads, asked):
 def test_a_pruner_decides_by_the_scores(checkpoint, loaded, reads, asked):
     scorer = loaded(checkpoint("xprovence"))
     (selection,) = ThresholdPruner(scorer, threshold=0.0).select(asked, reads[:1])
-    assert len(selection.kept) == len(reads[0].sentences)
+    assert selection.text(reads[0].text) == reads[0].text
+    (selection,) = ThresholdPruner(scorer, threshold=1.0, min_keep=0).select(asked, reads[:1])
+    assert selection.kept_rows == ()

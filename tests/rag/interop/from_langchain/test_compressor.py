@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from langchain_core.documents import Document
 
 from rag.interop.langchain import as_compressor, from_compressor
-from rag.records import Passage, Query, Span
+from rag.records import Passage, Query, Selection, SentenceScore, Span, text_sha
 from rag.text import split_sentences
 
 REEF = "The reef is long. It lies in the sea. Corals built it."
@@ -148,3 +148,18 @@ def test_async_gives_the_same_and_no_passages_ask_nothing(shelf, keep_first):
 def test_what_is_no_compressor_is_an_error():
     with pytest.raises(ValueError, match=r"^compressor must have compress_documents, got"):
         from_compressor(object())
+
+
+def test_a_compressor_after_a_pruner_of_words_chooses_among_these():
+    text = "Red cats sat. Dogs bark."
+    words = [Span(*ends) for ends in ((0, 3), (3, 8), (8, 12), (12, 14), (14, 18), (18, 24))]
+    scores = tuple(SentenceScore(s, 0.5, kept=row in {1, 2, 5}) for row, s in enumerate(words))
+    passage = passage_of(text)
+    kept = Selection("reef", text_sha(text), scores, "words", unit="word")
+    pruned = replace(passage, kept=kept)
+    assert compressing(lambda ds: ds)(WHY, [pruned]) == [pruned]
+    (found,) = saying("cats\nbark.")(WHY, [pruned])
+    assert (found.kept.unit, found.kept.kept_rows) == ("word", (1, 5))
+    assert found.kept.text(text) == " cats bark."
+    (other,) = saying("Red cats")(WHY, [pruned])
+    assert (other.parent, other.kept) == ("reef", None)
