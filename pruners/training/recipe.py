@@ -63,7 +63,7 @@ class ProvenceRecipe:
     negatives: int = 1
     validation: float = 0.06
     looks: int = 10
-    patience: int = 5
+    patience: int = 6
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     stored: Literal["float32", "float16"] = "float32"
     seed: int = 0
