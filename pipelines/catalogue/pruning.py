@@ -240,7 +240,8 @@ def _provence(
 
     Args:
         index: holds the vectors of all sentences and their encoder, which the model `minilm` adds
-            to what it reads; without it each sentence is encoded when asked for.
+            to what it reads; without it, or with another encoder, each sentence is encoded when
+            asked for.
         model: `minilm`, the folder of an adapter that `dovetail train pruner` made, or the folder
             or hub id of a published checkpoint.
         rounding: how the probabilities of a sentence's tokens become its score; by default as the

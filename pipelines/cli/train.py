@@ -357,7 +357,7 @@ def _completed(
 
     return replace(
         made,
-        command=shlex.join(["dovetail", "train", "pruner", str(args.data), *_given(args)]),
+        command=shlex.join(["dovetail", "train", "pruner", args.data.name, *_given(args)]),
         data_sha=data_sha(args.data),
         licences=licences(args.data),
         held_out=len(held_out),
@@ -373,7 +373,7 @@ def _given(args: argparse.Namespace) -> list[str]:
         given.append(f"--limit={args.limit}")
     if args.encoder != "minilm":
         given.append(f"--encoder={args.encoder}")
-    given += [f"--leave-out={one}" for one in args.leave_out]
+    given += [f"--leave-out={one.name}" for one in args.leave_out]
     for name in _PROVENCE_ONLY:
         value = getattr(args, name)
         if value is None or name == "resume":

@@ -39,8 +39,9 @@ def load_provence(
     Args:
         name: `minilm` for the adapter that this package ships, the folder of an adapter, or the
             folder or hub id `owner/name` of a published checkpoint.
-        encoder: of the shipped tier-1 scorer, where the adapter needs that as its prior; None loads
-            the encoder `minilm`.
+        encoder: of the shipped tier-1 scorer, where the adapter needs that as its prior; if it is
+            None or another than that scorer's, `minilm` is loaded and encodes each sentence when
+            asked for.
         prior: the scorer whose logits the adapter adds, with a `fingerprint`; None makes the
             shipped one.
         sentence_vectors: gives the shipped prior the stored vectors of a passage's sentences.
@@ -122,5 +123,7 @@ def _shipped_prior(
     from pruners.features.scorer import FeatureScorer
     from rag.models.encoder import load_encoder
 
-    encoder = encoder or load_encoder(download=download)
-    return FeatureScorer(encoder, FeatureHead.load(), sentence_vectors)
+    head = FeatureHead.load()
+    if encoder is None or encoder.fingerprint != head.encoder_fingerprint:
+        return FeatureScorer(load_encoder("minilm", download=download), head)
+    return FeatureScorer(encoder, head, sentence_vectors)

@@ -2,6 +2,8 @@
 
 import pytest
 
+from rag.records import PassageScores
+
 
 @pytest.fixture
 def notes(tmp_path):
@@ -26,3 +28,26 @@ def index(notes, encoder, monkeypatch, tmp_path):
     folder = tmp_path / "notes.idx"
     build_index([str(notes)], folder, encoder=encoder, form=Form(graph=GraphSettings()))
     return folder
+
+
+class LengthScorer:
+    """Stands in for a trained scorer: likes long sentences, and passages in reverse."""
+
+    name, threshold = "length", 0.3
+
+    def __call__(self, query, passages):
+        return [
+            PassageScores(
+                tuple(min(1.0, len(span) / 60) for span in passage.sentences), -(passage.score or 0)
+            )
+            for passage in passages
+        ]
+
+
+@pytest.fixture
+def length_scorers(monkeypatch):
+    """In place of trained scorers, which know one encoder."""
+    for loaded in ("load_provence", "FeatureScorer"):
+        monkeypatch.setattr(
+            f"pipelines.catalogue.pruning.{loaded}", lambda *_, **__: LengthScorer()
+        )

@@ -94,7 +94,7 @@ def test_support_is_asked_for_as_ever(opened, lm, service, threshold, abstains):
 
 
 @pytest.mark.parametrize("name", [name for name in recipes() if name != "splade"])
-def test_every_recipe_runs_or_says_why_not(name, opened, lm):
+def test_every_recipe_runs_or_says_why_not(name, opened, lm, length_scorers):
     pipeline = load_pipeline(name).bind(index=opened, lm=lm)
     history = {"history": []} if "history" in pipeline.definition.inputs else {}
     with pipeline:

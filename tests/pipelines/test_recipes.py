@@ -14,7 +14,7 @@ from pipelines.open_index import OpenIndex
 from pipelines.snapshots import Form
 from rag.generation.local_model import LocalModel
 from rag.models.encoder import load_encoder
-from rag.records import Answer, PassageScores
+from rag.records import Answer
 from retrievers.graph.settings import GraphSettings
 
 QUESTIONS = ("What is sentence 3 about?", "Is it about apples or clouds?", "2 + 2?")
@@ -53,26 +53,7 @@ def sparse_encoder(monkeypatch):
     )
 
 
-class LengthScorer:
-    """Stands in for a trained scorer: likes long sentences, and passages in reverse."""
-
-    name, threshold = "length", 0.3
-
-    def __call__(self, query, passages):
-        return [
-            PassageScores(
-                tuple(min(1.0, len(span) / 60) for span in passage.sentences), -(passage.score or 0)
-            )
-            for passage in passages
-        ]
-
-
-@pytest.fixture(autouse=True)
-def trained_scorers(monkeypatch):
-    for loaded in ("load_provence", "FeatureScorer"):
-        monkeypatch.setattr(
-            f"pipelines.catalogue.pruning.{loaded}", lambda *_, **__: LengthScorer()
-        )
+pytestmark = pytest.mark.usefixtures("length_scorers")
 
 
 def shortened(name, **resources):
