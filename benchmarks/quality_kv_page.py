@@ -35,7 +35,7 @@ FAMILIES = (
     Family(
         f"what `{FEATURES}` keeps",
         "pruned",
-        {name: of_pruner(FEATURES, name) for name in DRAWN},
+        {name: of_pruner(FEATURES, name) for name in (*DRAWN, f"{SERIAL}, gaps")},
     ),
 )
 

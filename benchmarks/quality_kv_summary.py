@@ -71,7 +71,9 @@ def in_short(
     block = of_pruner(FEATURES, BLOCK)
     yield (
         "Re-packing against gaps:"
-        f" {_both(one, of_pruner(FEATURES, f'{BLOCK}, gaps'), block)} (`{BLOCK}`). Rows of a"
+        f" {_both(one, of_pruner(FEATURES, f'{BLOCK}, gaps'), block)} (`{BLOCK}`);"
+        f" {_both(one, of_pruner(FEATURES, f'{SERIAL}, gaps'), of_pruner(FEATURES, SERIAL))}"
+        f" (`{SERIAL}`). Rows of a"
         " sentence encoded within its passage against the sentence encoded alone:"
         f" {_both(one, of_pruner(FEATURES, ALONE), block)}."
     )
