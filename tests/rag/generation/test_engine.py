@@ -537,7 +537,9 @@ def test_prompts_read_together_count_what_they_share_once(tiny_model):
     assert [segment.name for segment, _ in states[-1].fresh] == ["prefix", a.name, b.name]
     assert (states[-1].use.hits, states[-1].use.misses) == (0, 3)
     for state, plan in zip(states, plans, strict=True):
-        assert torch.equal(state.logits, engine.prefill(plan).logits)
+        alone = engine.prefill(plan).logits
+        limit = TOLERANCE[torch.float32] * max(1.0, float(alone.abs().max()))
+        assert (state.logits - alone).abs().max() < limit
 
 
 def test_engines_of_one_model_take_turns(tiny_model):

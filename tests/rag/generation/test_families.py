@@ -102,7 +102,8 @@ def test_decoding_equals_recomputing_everything_at_every_step(families, family):
     made = []
     for token, state in engine.decode_states(engine.prefill(plan), Sampling(5), frozenset()):
         want = families.dense_oracle(engine, plan, tuple(made))[-1]
-        assert (state.logits - want).abs().max() < TOLERANCE[torch.float32]
+        limit = TOLERANCE[torch.float32] * max(1.0, float(want.abs().max()))
+        assert (state.logits - want).abs().max() < limit
         made.append(token)
     assert len(made) == 5
 
