@@ -82,20 +82,30 @@ def sentence_cosines(
     if not any(passage.sentences for passage in held):
         return [[[] for _ in of_query] for of_query in passages]
     asked = encoder.encode_queries([query.text for query in queries]).astype(np.float64)
-    vectors = iter(_vectors(encoder, held, sentence_vectors, asked.shape[1]))
+    vectors = iter(vectors_of_sentences(encoder, held, sentence_vectors, asked.shape[1]))
     return [
         [_cosines(next(vectors), vector) for _ in of_query]
         for vector, of_query in zip(asked, passages, strict=True)
     ]
 
 
-def _vectors(
+def vectors_of_sentences(
     encoder: Encoder,
     passages: Sequence[Passage],
     sentence_vectors: SentenceVectors | None,
     dim: int,
 ) -> list[np.ndarray]:
-    """Return the vectors of each passage's sentences, (sentences, dim), any float."""
+    """Return the vectors of each passage's sentences, (sentences, dim), any float.
+
+    Args:
+        encoder: makes them where there are none yet, each different text once.
+        passages: of which one at least has a sentence.
+        sentence_vectors: gives those of a passage's sentences; None encodes them.
+        dim: width of a vector.
+
+    Raises:
+        ValueError: if vectors have not the right shape.
+    """
     import numpy as np
 
     if sentence_vectors is not None:

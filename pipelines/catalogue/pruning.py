@@ -378,7 +378,6 @@ random = _operator(_random, threshold=0.5)
 lead = _operator(_lead, threshold=0.5)
 bm25 = _operator(_bm25, threshold=0.2)
 cosine = _operator(_cosine, threshold=0.3)
-# Stricter than the pruner's own default, as the default model answers better from less text.
 sentences = _operator(_sentences, threshold=SentenceMix.threshold)
 features = _operator(_features)
 provence = _operator(_provence, reranks=True)

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pruners.cosine import SentenceVectors, vectors_of_sentences
 from pruners.decide import LEAST_SCORE
 from pruners.features.asked import question_facts
 from pruners.features.facts import PassageFacts, passage_facts
 from pruners.features.features import sentence_features
 from pruners.features.head import DEFAULT_RECALL, FeatureHead
 from pruners.features.sentence_set import SentenceSet
-from pruners.scored_texts import sentence_texts
 from rag.protocols import Encoder
 from rag.records import Passage, PassageScores, Query
-
-if TYPE_CHECKING:
-    from pruners.cosine import SentenceVectors
 
 _REMEMBERED = 4096  # passages whose facts are kept: a few megabytes
 
@@ -124,20 +120,9 @@ class FeatureScorer:
 
     def _vectors(self, passages: Sequence[Passage], dim: int) -> list[np.ndarray]:
         """Return the vectors of the sentences of each passage, (sentences, dim), checked."""
-        if self._sentence_vectors is None:
-            texts = [text for passage in passages for text in sentence_texts(passage)]
-            rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-            encoded = self._encoder.encode(list(rows))
-            ends = np.cumsum([len(passage.sentences) for passage in passages])
-            found = np.split(encoded[[rows[text] for text in texts]], ends[:-1])
-        else:
-            found = [self._sentence_vectors(passage) for passage in passages]
-        for passage, vectors in zip(passages, found, strict=True):
-            wanted = (len(passage.sentences), dim)
-            if vectors.shape != wanted:
-                raise ValueError(f"sentence vectors must be {wanted}, got {vectors.shape}")
-            if not np.isfinite(vectors).all():
-                raise ValueError("sentence vectors must be finite, got some that are not")
+        found = vectors_of_sentences(self._encoder, passages, self._sentence_vectors, dim)
+        if not all(np.isfinite(vectors).all() for vectors in found):
+            raise ValueError("sentence vectors must be finite, got some that are not")
         return found
 
 
