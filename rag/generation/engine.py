@@ -16,7 +16,7 @@ from rag.generation.attention import IMPLEMENTATION, Group, Scratch, register
 from rag.generation.attention_mass import Units
 from rag.generation.batch import DecodeBatch, Row, Shared, run_rows
 from rag.generation.decode_loops import DecodeLoops
-from rag.generation.one_row import many_rows, one_row
+from rag.generation.one_row import many_rows, products_of
 from rag.generation.packed_encoding import PackedEncoder
 from rag.generation.placed_segments import PlacedSegments
 from rag.generation.plan import EncodingPlan, PlacedRows, exact_rows
@@ -328,8 +328,7 @@ class Engine(DecodeLoops):
             Row((token,), state.position, state.cache)
             for state, token in zip(states, tokens, strict=True)
         ]
-        products = one_row if len(rows) == 1 else many_rows
-        with self._lock, products(self.model.device, self.model.dtype):
+        with self._lock, products_of(len(rows), self.model.device, self.model.dtype):
             logits = run_rows(self.model, rows, PREFILL_CHUNK)
         return [
             replace(state, logits=after, position=state.position + 1)
@@ -494,8 +493,7 @@ class Engine(DecodeLoops):
     ) -> Tensor:
         """Run one block of tokens: logits after the last, or `every` one, (n, vocabulary)."""
         device = self.model.device
-        products = one_row if len(token_ids) == 1 else many_rows
-        with products(device, self.model.dtype):
+        with products_of(len(token_ids), device, self.model.dtype):
             out = self.model(
                 torch.tensor(token_ids, device=device)[None],
                 position_ids=positions[None],

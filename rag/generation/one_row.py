@@ -84,6 +84,13 @@ def many_rows(device: torch.device, dtype: torch.dtype) -> AbstractContextManage
     return ONEDNN.needed() if _affected(device, dtype) else nullcontext()
 
 
+def products_of(
+    rows: int, device: torch.device, dtype: torch.dtype
+) -> AbstractContextManager[None]:
+    """Return what products of so many rows are computed in; arguments as of `one_row`."""
+    return one_row(device, dtype) if rows == 1 else many_rows(device, dtype)
+
+
 def _affected(device: torch.device, dtype: torch.dtype) -> bool:
     """Return whether PyTorch gives such products to oneDNN, and is known to be faster itself."""
     cpu = dtype == torch.bfloat16 and device.type == "cpu"

@@ -15,7 +15,7 @@ from rag.errors import UnsupportedModelError
 from rag.generation.attention import IMPLEMENTATION
 from rag.generation.batch import DecodeBatch
 from rag.generation.decode_loops import DecodeLoops
-from rag.generation.one_row import many_rows, one_row
+from rag.generation.one_row import products_of
 from rag.generation.prefilled import Prefilled
 from rag.records import CacheUse, ModelIdentity, Segment
 
@@ -214,8 +214,7 @@ class PlainEngine(DecodeLoops):
     def _run(self, token_ids: Sequence[int], cache: PlainCache | None) -> tuple[Tensor, PlainCache]:
         """Run tokens: logits after the last, (vocabulary,), and the cache that comes back."""
         before = {} if cache is None else {cache.argument: cache.state}
-        products = one_row if len(token_ids) == 1 else many_rows
-        with self._lock, products(self.model.device, self.model.dtype):
+        with self._lock, products_of(len(token_ids), self.model.device, self.model.dtype):
             out = self.model(
                 torch.tensor(token_ids, device=self.model.device)[None],
                 use_cache=True,
