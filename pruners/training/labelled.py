@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rag.evaluation.data import read_corpus
+from rag.evaluation.data import EvaluationDataError, jsonl_lines, read_corpus
 from rag.records import Passage, Span
 
 TRAIN = "train.jsonl"
@@ -190,12 +190,9 @@ def _file_of(path: Path) -> Path:
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the lines that are not blank, with their numbers from 1."""
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, line.decode()
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise LabelledDataError(f"{path} cannot be read: {error}") from error
+        yield from jsonl_lines(path)
+    except EvaluationDataError as error:
+        raise LabelledDataError(str(error)) from error
 
 
 def _labelled(line: str) -> LabelledPassage:

@@ -171,8 +171,12 @@ def _content_sha(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines that are not blank, with their numbers from 1."""
+def jsonl_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a `.jsonl` or `.jsonl.gz` file that are not blank, numbered from 1.
+
+    Raises:
+        EvaluationDataError: if it cannot be read.
+    """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             for number, line in enumerate(file, 1):
@@ -188,7 +192,7 @@ def _unique(
     """Return what `parse` makes of each line; an error of it gets file and line in front."""
     seen = set(known or ())
     found = []
-    for number, line in _lines(path):
+    for number, line in jsonl_lines(path):
         try:
             fields = json.loads(line)
             if not isinstance(fields, dict):
@@ -280,7 +284,7 @@ def _judgements(folder: Path) -> dict[str, dict[str, int]]:
     """Return the relevance of documents by question; none where there is no such file."""
     path = _find(folder, QRELS)
     found: dict[str, dict[str, int]] = {}
-    for number, line in _lines(path) if path else ():
+    for number, line in jsonl_lines(path) if path else ():
         columns = line.split()
         try:
             question, _, document, relevance = columns
