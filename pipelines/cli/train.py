@@ -158,7 +158,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def _check_out(args: argparse.Namespace) -> None:
     """Refuse a folder that cannot be written, or whose content would be lost."""
-    from pruners.training.run_state import has_state
+    from rag.training.run_state import has_state
 
     if args.out.exists() and not args.out.is_dir():
         raise UsageError(f"--out must be a folder, got the file {args.out}")
@@ -226,10 +226,10 @@ def _train_provence(
     from pruners.provence.load import load_provence, prior_fingerprint
     from pruners.provence.trunk import load_trunk
     from pruners.training.card import Made
-    from pruners.training.journal import JOURNAL, read_journal
-    from pruners.training.loss_picture import loss_svg
     from pruners.training.train_provence import train_provence
     from rag.files import write_atomically
+    from rag.training.journal import JOURNAL, read_journal
+    from rag.training.loss_picture import loss_svg
 
     recipe = _recipe(args)
     prior, encoder, vectors = _prior(args, train, watched)
@@ -306,9 +306,9 @@ def _prior(
 
 def _recipe(args: argparse.Namespace) -> "ProvenceRecipe":
     """Return the recipe that the arguments name."""
-    from pruners.provence.lora import ALL_LINEARS, LoRA
     from pruners.provence.top_layers import TopLayers
     from pruners.training.recipe import ProvenceRecipe
+    from rag.training.lora import ALL_LINEARS, LoRA
 
     given: dict[str, Any] = {
         name: value

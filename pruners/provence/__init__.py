@@ -5,7 +5,7 @@ from rag.lazy import lazy_names
 _HOMES = {
     "AdapterConfig": "pruners.provence.adapter",
     "Block": "pruners.provence.pair_tokens",
-    "LoRA": "pruners.provence.lora",
+    "LoRA": "rag.training.lora",
     "PairBatch": "pruners.provence.batches",
     "ProvenceModel": "pruners.provence.model",
     "ProvenceScorer": "pruners.provence.scorer",
@@ -15,7 +15,7 @@ _HOMES = {
     "load_adapter": "pruners.provence.adapter",
     "load_provence": "pruners.provence.load",
     "load_trunk": "pruners.provence.trunk",
-    "merge_lora": "pruners.provence.lora",
+    "merge_lora": "rag.training.lora",
     "new_model": "pruners.provence.adapter",
     "pair_blocks": "pruners.provence.pair_tokens",
     "prior_logits": "pruners.provence.scorer",

@@ -9,13 +9,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from pruners.provence.lora import LoRA, LoRALinear, merge_lora
 from pruners.provence.model import ProvenceModel
 from pruners.provence.pair_tokens import QUERY_TOKENS, TITLE_TOKENS, WINDOW
 from pruners.provence.rounding import Rounding
 from pruners.provence.top_layers import TopLayers
 from rag.errors import ModelNotFoundError
 from rag.files import write_atomically
+from rag.training.lora import LoRA, LoRALinear, merge_lora
 
 if TYPE_CHECKING:
     import torch

@@ -8,13 +8,13 @@ from types import MappingProxyType
 
 from pruners.training.labelled import LabelledPassage
 from pruners.training.question_sets import given_sets
-from pruners.training.watching import Unwatched, Watcher
 from rag.evaluation.curve_intervals import Statistic, interval_of, intervals, resampled
 from rag.evaluation.judged_sentences import JudgedSentences, judged_sentences
 from rag.evaluation.pruning_curve import Cut, PruningCurve
 from rag.evaluation.statistics import Interval
 from rag.protocols import SentenceScorer
 from rag.records import Query
+from rag.training.watching import Unwatched, Watcher
 
 HEADLINE = "comp@R95"
 STATISTICS: Mapping[str, Statistic] = MappingProxyType(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pruners.provence.batches import PairBatch, collate
 from pruners.provence.pair_tokens import Block, pair_blocks
 from pruners.training.augment import Augmentation, TrainingPair
-from pruners.training.batch_order import generator
 from pruners.training.labelled import LabelledPassage
+from rag.training.batch_order import generator
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,9 +12,9 @@ import numpy as np
 from pruners.training.labelled import LabelledPassage
 from pruners.training.question_sets import QuestionSet
 from pruners.training.scored_sets import priors_of
-from pruners.training.watching import Watcher
 from rag.files import write_atomically
 from rag.protocols import SentenceScorer
+from rag.training.watching import Watcher
 
 PRIORS = "priors-{}.safetensors"
 

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from pruners.provence.adapter import new_model
 from pruners.training.augment import TrainingPair
-from pruners.training.batch_order import epoch_batches
 from pruners.training.items import Item, augmented_items, batch_of
-from pruners.training.journal import Journal
 from pruners.training.losses import Losses, provence_losses
-from pruners.training.precision import Precision, autocast, probed_precision
 from pruners.training.recipe import ProvenceRecipe
 from pruners.training.remembered_tokens import RememberedTokens
-from pruners.training.run_state import RunState, moments_of, put_moments, save_state
-from pruners.training.schedule import rate_share
 from pruners.training.scored_sets import ScoredSet, pairs_of_epoch
 from pruners.training.validation import Figures, Validation
-from pruners.training.watching import Watcher
 from rag.errors import DovetailError
+from rag.training.batch_order import epoch_batches
+from rag.training.journal import Journal
+from rag.training.precision import Precision, autocast, probed_precision
+from rag.training.rate_schedule import rate_share
+from rag.training.run_state import RunState, moments_of, put_moments, save_state
+from rag.training.watching import Watcher
 
 if TYPE_CHECKING:
     import torch

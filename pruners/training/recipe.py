@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from pruners.provence.adapter import Tuning
-from pruners.provence.lora import ALL_LINEARS, LoRA
 from pruners.training.augment import Augmentation
 from pruners.training.items import Caps
 from pruners.training.losses import LossWeights
-from pruners.training.schedule import Decay
+from rag.training.lora import ALL_LINEARS, LoRA
+from rag.training.rate_schedule import Decay
 
 
 @dataclass(frozen=True, slots=True)

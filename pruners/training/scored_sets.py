@@ -9,13 +9,13 @@ import numpy as np
 
 from pruners.provence.scorer import prior_logits
 from pruners.training.augment import TrainingPair
-from pruners.training.batch_order import generator
 from pruners.training.labelled import LabelledPassage
 from pruners.training.question_sets import QuestionSet, given_sets, with_near_passages
 from pruners.training.split import question_key
-from pruners.training.watching import Unwatched, Watcher
 from rag.protocols import Encoder, SentenceScorer
 from rag.records import Passage, Query
+from rag.training.batch_order import generator
+from rag.training.watching import Unwatched, Watcher
 
 Vectors = Callable[[Passage], np.ndarray]
 

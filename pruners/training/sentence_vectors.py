@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from pruners.scored_texts import sentence_texts
-from pruners.training.watching import Unwatched, Watcher
 from rag.protocols import Encoder
 from rag.records import Passage
+from rag.training.watching import Unwatched, Watcher
 
 
 class RememberedVectors:

@@ -13,13 +13,13 @@ from pruners.features.facts import passage_facts
 from pruners.features.features import sentence_features
 from pruners.features.head import FeatureHead, Network, mean_logits
 from pruners.features.sentence_set import SentenceSet
-from pruners.training.batch_order import generator
 from pruners.training.labelled import LabelledPassage
 from pruners.training.question_sets import QuestionSet, given_sets, with_near_passages
 from pruners.training.sentence_vectors import RememberedVectors
 from pruners.training.split import split_by_passage
-from pruners.training.watching import Unwatched, Watcher
 from rag.protocols import Encoder
+from rag.training.batch_order import generator
+from rag.training.watching import Unwatched, Watcher
 
 RECALLS = (0.9, 0.95, 0.98)
 """Shares of the gold sentences for which a threshold is recorded."""

@@ -25,7 +25,6 @@ from pruners.training.prior_file import remembered_priors
 from pruners.training.provence_run import ProvenceRun, Trained
 from pruners.training.question_sets import given_sets
 from pruners.training.recipe import ProvenceRecipe
-from pruners.training.run_state import load_state
 from pruners.training.scored_sets import (
     ScoredSet,
     Vectors,
@@ -33,8 +32,9 @@ from pruners.training.scored_sets import (
     scored_sets,
 )
 from pruners.training.split import split_by_passage
-from pruners.training.watching import Unwatched, Watcher
 from rag.protocols import Encoder, SentenceScorer
+from rag.training.run_state import load_state
+from rag.training.watching import Unwatched, Watcher
 
 if TYPE_CHECKING:
     from pruners.provence.trunk import Trunk
@@ -140,7 +140,7 @@ def train_provence(
 def clear_run(folder: Path) -> None:
     """Remove what only a running training needs: its state and the log-odds of its prior."""
     from pruners.training.prior_file import PRIORS
-    from pruners.training.run_state import STATE
+    from rag.training.run_state import STATE
 
     for name in (STATE, *(PRIORS.format(part) for part in ("train", "validation"))):
         (folder / name).unlink(missing_ok=True)

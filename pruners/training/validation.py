@@ -11,9 +11,9 @@ import numpy as np
 from pruners.provence.rounding import LEAST
 from pruners.training.augment import TrainingPair
 from pruners.training.items import Caps, batch_of, items_of
-from pruners.training.precision import Precision, autocast
 from rag.evaluation.judged_sentences import JudgedSentences
 from rag.evaluation.pruning_curve import Cut, PruningCurve
+from rag.training.precision import Precision, autocast
 
 if TYPE_CHECKING:
     from pruners.provence.model import ProvenceModel

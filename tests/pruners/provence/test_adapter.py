@@ -18,9 +18,9 @@ from pruners.provence import (
     save_adapter,
 )
 from pruners.provence.adapter import is_adapter, read_config
-from pruners.provence.lora import ALL_LINEARS
 from rag.errors import ModelNotFoundError
 from rag.records import Query
+from rag.training.lora import ALL_LINEARS
 
 TUNINGS = [LoRA(rank=2, alpha=4.0), LoRA(rank=3, pattern=ALL_LINEARS), TopLayers(2), TopLayers(0)]
 CAPS = {"window": 64, "query_tokens": 24, "title_tokens": 8}

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pruners.provence import LoRA, ProvenceModel, TopLayers, collate, merge_lora, pair_blocks
-from pruners.provence.lora import ALL_LINEARS, ATTENTION, LoRALinear
+from rag.training.lora import ALL_LINEARS, ATTENTION, LoRALinear
 
 FAMILIES = ["bert", "xlm-roberta", "modernbert", "deberta-v2"]
 

@@ -9,7 +9,7 @@ from pruners.training.prior_file import remembered_priors
 from pruners.training.question_sets import given_sets
 from pruners.training.scored_sets import grown_sets, pairs_of_epoch, priors_of, scored_sets
 from pruners.training.sentence_vectors import RememberedVectors
-from pruners.training.watching import Unwatched
+from rag.training.watching import Unwatched
 
 
 @pytest.fixture

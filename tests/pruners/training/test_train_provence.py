@@ -8,18 +8,18 @@ import torch
 
 from pruners.provence.adapter import load_adapter, read_config
 from pruners.provence.load import load_provence
-from pruners.provence.lora import ALL_LINEARS, LoRA
 from pruners.provence.top_layers import TopLayers
 from pruners.training.augment import NO_AUGMENTATION, Augmentation
 from pruners.training.held_out import held_out_figures, judged_examples
-from pruners.training.journal import read_journal
 from pruners.training.losses import LossWeights
 from pruners.training.provence_run import ProvenceRun, TrainingFailedError
 from pruners.training.recipe import ProvenceRecipe
-from pruners.training.run_state import STATE, TrainingStateError
 from pruners.training.split import split_by_passage
 from pruners.training.train_provence import train_provence
 from rag.records import PassageScores, Query
+from rag.training.journal import read_journal
+from rag.training.lora import ALL_LINEARS, LoRA
+from rag.training.run_state import STATE, TrainingStateError
 
 SHORT = {
     "steps": 12,

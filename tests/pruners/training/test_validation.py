@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from pruners.provence.adapter import new_model
-from pruners.provence.lora import ALL_LINEARS, LoRA
 from pruners.provence.scorer import ProvenceScorer, prior_logits
 from pruners.training.augment import TrainingPair
 from pruners.training.items import Caps
 from pruners.training.validation import Figures, Validation
 from rag.evaluation.pruning_curve import auc, compression_at_recall
 from rag.records import Query
+from rag.training.lora import ALL_LINEARS, LoRA
 
 CAPS = Caps(window=64, query=16, title=8)
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pruners.training import run_state
-from pruners.training.run_state import (
+from rag.training import run_state
+from rag.training.run_state import (
     RunState,
     TrainingStateError,
     has_state,

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from pruners.training.schedule import rate_share
+from rag.training.rate_schedule import rate_share
 
 
 def test_a_hand_worked_case():

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from xml.sax.saxutils import escape
 
-from pruners.training.journal import of_steps
+from rag.training.journal import of_steps
 
 _WIDTH: Final = 800.0
 _HEIGHT: Final = 400.0

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from pruners.training.precision import autocast, probed_precision
+from rag.training.precision import autocast, probed_precision
 
 CPU = torch.device("cpu")
 

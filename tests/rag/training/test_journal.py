@@ -2,8 +2,8 @@
 
 import xml.etree.ElementTree as ET
 
-from pruners.training.journal import Journal, of_steps, read_journal
-from pruners.training.loss_picture import loss_svg, smoothed
+from rag.training.journal import Journal, of_steps, read_journal
+from rag.training.loss_picture import loss_svg, smoothed
 
 
 def test_records_come_back_and_later_ones_are_dropped(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pruners.training.batch_order import epoch_batches, generator
+from rag.training.batch_order import epoch_batches, generator
 
 
 @given(st.lists(st.integers(1, 256), max_size=200), st.integers(1, 9), st.integers(0, 3))
@@ -34,7 +34,7 @@ def test_epochs_and_seeds_differ_and_repeat():
 
 
 def test_another_process_draws_the_same():
-    code = "from pruners.training.batch_order import generator; print(generator(3, 1, 2).random())"
+    code = "from rag.training.batch_order import generator; print(generator(3, 1, 2).random())"
     runs = {
         subprocess.run(
             [sys.executable, "-c", code],

@@ -1,0 +1,1 @@
+"""Training: what every trainer here shares, from LoRA and precision to journal and state."""
