@@ -29,9 +29,9 @@ class ProvenceModel(nn.Module):
 
     With `residual` the logits of a cheaper scorer, the prior, are added: token log-odds are
     `head(state) + alpha * prior` and the rerank score is `head(state) + beta * (largest prior)`,
-    alpha and beta learned from 1. With heads that start at zero, an untrained model is its prior.
+    alpha and beta scalars. With heads that are zero the model ranks as its prior does.
 
-    Source: Chirkova et al. 2025, Provence, arXiv:2501.16214. The residual is ours.
+    Source: Chirkova et al. 2025, Provence, arXiv:2501.16214. The prior is ours.
 
     Attributes:
         trunk: a transformer of any family that gives `last_hidden_state`.

@@ -16,12 +16,11 @@ from rag.files import write_atomically
 from rag.protocols import SentenceScorer
 from rag.training.watching import Watcher
 
-PRIORS = "priors-{}.safetensors"
+PRIORS = "priors.safetensors"
 
 
 def remembered_priors(
     folder: Path,
-    part: str,
     made_of: Mapping[str, Any],
     sets: Sequence[QuestionSet],
     examples: Sequence[LabelledPassage],
@@ -32,7 +31,6 @@ def remembered_priors(
 
     Args:
         folder: of the training.
-        part: of the data, as the file's name says it.
         made_of: everything that the values depend on.
         sets: of the examples.
         examples: labelled passages.
@@ -42,7 +40,7 @@ def remembered_priors(
     from safetensors import SafetensorError, safe_open
     from safetensors.numpy import save
 
-    path = folder / PRIORS.format(part)
+    path = folder / PRIORS
     wanted = json.dumps(dict(made_of), sort_keys=True)
     if path.is_file():
         try:

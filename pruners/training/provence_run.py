@@ -16,6 +16,7 @@ from pruners.training.losses import Losses, provence_losses
 from pruners.training.recipe import ProvenceRecipe
 from pruners.training.remembered_tokens import RememberedTokens
 from pruners.training.scored_sets import ScoredSet, pairs_of_epoch
+from pruners.training.stacking import Stack, join_prior
 from pruners.training.validation import Figures, Validation
 from rag.errors import DovetailError
 from rag.training.batch_order import epoch_batches
@@ -48,8 +49,8 @@ class Trained:
         planned: steps that the recipe asked for.
         stopped: why it ended: `done`, `no gain` or `time`.
         best_step: the step whose weights were kept.
-        before: figures on the validation part before the first step, which are the prior's; None
-            without a validation part.
+        before: figures on the validation part before the first step, which are the prior's if there
+            is one; None without a validation part.
         after: figures of the weights that were kept, likewise.
         pairs: question-passage pairs of an epoch.
         precision: of the forward passes.
@@ -80,8 +81,6 @@ class ProvenceRun:
         sets: Sequence[ScoredSet],
         checks: Sequence[TrainingPair],
         settings: Mapping[str, Any],
-        *,
-        residual: bool,
     ) -> None:
         import torch
 
@@ -89,7 +88,7 @@ class ProvenceRun:
         self.settings = settings
         drawn = torch.Generator().manual_seed(recipe.seed)
         self.model: ProvenceModel = new_model(
-            trunk.model, recipe.tuning, residual=residual, generator=drawn
+            trunk.model, recipe.tuning, residual=False, generator=drawn
         )
         self._sets = sets
         self._tokenizer = RememberedTokens(trunk.tokenizer)
@@ -106,6 +105,7 @@ class ProvenceRun:
                 recipe.caps,
                 pad_id=self._pad_id,
                 batch_size=4 * recipe.batch_size,
+                keep=recipe.weights.keep,
             )
             if checks
             else None
@@ -130,7 +130,10 @@ class ProvenceRun:
         self._epoch, self._at = self._told["epoch"], self._told["at"]
 
     def train(self, watcher: Watcher, *, deadline: float | None, state_every: int) -> Trained:
-        """Do the steps that are left, keep the best weights in the model, and tell."""
+        """Do the steps that are left, keep the best weights in the model, and tell.
+
+        The model stays alone; every look joins it to its prior, to see what it is worth.
+        """
         started = time.monotonic()
         self._begin_epoch()
         told = self._told
@@ -180,6 +183,13 @@ class ProvenceRun:
             parameters=sum(one.numel() for one in self._named.values()),
             seconds=time.monotonic() - started,
         )
+
+    def join(self) -> None:
+        """Join the trained model to its prior, as fits the validation part best."""
+        found = None
+        if self._validation is not None:
+            found = self._validation.stacks(self.model, self._told["precision"])
+        join_prior(self.model, *(found or (Stack(), Stack())))
 
     # steps
 

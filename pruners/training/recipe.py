@@ -23,8 +23,8 @@ class ProvenceRecipe:
         steps: number of steps instead of epochs; None counts by epochs.
         batch_size: blocks of a step.
         learning_rate: at its peak.
-        head_rate: how many times as fast heads and weights of the prior learn; they start at zero,
-            and the trunk learns nothing before they have grown.
+        head_rate: how many times as fast heads learn; they start at zero, and the trunk learns
+            nothing before they have grown.
         decay: how it falls after the warm-up.
         warmup: share of the steps over which it rises.
         weight_decay: of matrices; AdamW.
@@ -34,8 +34,8 @@ class ProvenceRecipe:
         weights: of the parts of the loss.
         augmentation: how pairs are changed.
         caps: tokens of a block.
-        near: most near passages of other questions that a question is scored with by the prior.
-        negatives: how many of these are shown for each question in an epoch.
+        near: most near passages of other questions that the prior sees beside a question's own.
+        negatives: how many near passages are shown for each question in an epoch.
         validation: share of the examples that chooses the best weights and the threshold.
         looks: how often the validation part is scored.
         patience: looks without a gain after which the training ends.
@@ -60,7 +60,7 @@ class ProvenceRecipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
     caps: Caps = field(default_factory=Caps)
     near: int = 4
-    negatives: int = 1
+    negatives: int = 0
     validation: float = 0.06
     looks: int = 10
     patience: int = 6

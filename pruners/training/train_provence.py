@@ -1,11 +1,11 @@
 """Training of a Provence model: a pruner that reads question and passage together.
 
-Only a small adapter over a frozen trunk is trained, as a residual on a cheaper scorer, the prior:
-before the first step the model ranks sentences as its prior does, and every look at the validation
-part says what training has gained over it.
+Only a small adapter over a frozen trunk is trained, alone. What is kept is joined to a cheaper
+scorer, the prior, whose log-odds it adds; every look at the validation part joins the two, so the
+figures say what training has gained over the prior.
 
 Source: Chirkova et al. 2025, Provence, arXiv:2501.16214, for heads and token labels. Frozen trunk,
-residual, sentence loss and augmentation are ours.
+prior, sentence loss and augmentation are ours.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pruners.provence.load import prior_fingerprint
 from pruners.training.labelled import LabelledPassage
 from pruners.training.prior_file import remembered_priors
 from pruners.training.provence_run import ProvenceRun, Trained
-from pruners.training.question_sets import given_sets
+from pruners.training.question_sets import QuestionSet, given_sets
 from pruners.training.recipe import ProvenceRecipe
 from pruners.training.scored_sets import (
     ScoredSet,
@@ -70,7 +70,8 @@ def train_provence(
         recipe: every number.
         folder: exists; gets `model.safetensors`, `config.json` and `losses.jsonl`.
         prior: scorer whose log-odds the model adds, with a `fingerprint`; None trains without.
-        encoder: finds near passages as negatives; None takes the data's own negatives only.
+        encoder: finds near passages, which the prior sees beside a question's own ones, and which
+            are shown as negatives if the recipe asks for these; None does without.
         vectors: gives the vectors of a passage's sentences by `encoder`; needed with it.
         resume: whether to go on from the state in `folder`.
         minutes: after which training stops between two steps and the best weights are kept.
@@ -102,14 +103,12 @@ def train_provence(
         "encoder": "" if encoder is None else encoder.fingerprint,
     }
     gathered = Gatherer(recipe, folder, prior, encoder, vectors, settings, watcher)
-    sets = gathered.sets("train", inner)
+    sets = gathered.training(inner)
     # Near passages are easy to prune whole: with them every look would say about the same.
-    checks = [
-        pair for one in gathered.sets("validation", checked) for pair in one.pairs[: one.given]
-    ]
+    checks = [pair for one in gathered.validation(checked) for pair in one.pairs[: one.given]]
     if len({row in pair.gold for pair in checks for row in range(len(pair.sentences))}) < 2:
         checks = []  # nothing to tell apart
-    run = ProvenceRun(trunk, recipe, folder, sets, checks, settings, residual=prior is not None)
+    run = ProvenceRun(trunk, recipe, folder, sets, checks, settings)
     if resume:
         run.restore(load_state(folder, settings))
     trained = run.train(
@@ -117,6 +116,8 @@ def train_provence(
         deadline=None if minutes is None else started + 60.0 * minutes,
         state_every=state_every,
     )
+    if prior is not None:
+        run.join()
     config = AdapterConfig(
         base=trunk.name,
         base_fingerprint=trunk.fingerprint,
@@ -142,13 +143,13 @@ def clear_run(folder: Path) -> None:
     from pruners.training.prior_file import PRIORS
     from rag.training.run_state import STATE
 
-    for name in (STATE, *(PRIORS.format(part) for part in ("train", "validation"))):
+    for name in (STATE, PRIORS):
         (folder / name).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Gatherer:
-    """Makes the scored sets of a part of the examples."""
+    """Makes the sets of a part of the examples."""
 
     recipe: ProvenceRecipe
     folder: Path
@@ -158,14 +159,14 @@ class Gatherer:
     settings: Mapping[str, Any]
     watcher: Watcher
 
-    def sets(self, part: str, examples: Sequence[LabelledPassage]) -> list[ScoredSet]:
-        """Return the sets of a part, the log-odds of the prior read from the folder if there."""
-        if self.encoder is None or self.vectors is None:
-            sets = given_sets(examples)
-        else:
-            sets = grown_sets(
-                examples, self.encoder, self.vectors, most=self.recipe.near, seed=self.recipe.seed
-            )
+    def training(self, examples: Sequence[LabelledPassage]) -> list[ScoredSet]:
+        """Return the sets to train on, which no prior looks at."""
+        near = self.recipe.near if self.recipe.negatives else 0
+        return scored_sets(self._sets(examples, near), examples)
+
+    def validation(self, examples: Sequence[LabelledPassage]) -> list[ScoredSet]:
+        """Return the sets to look at, the log-odds of the prior read from the folder if there."""
+        sets = self._sets(examples, self.recipe.near)
         if self.prior is None:
             return scored_sets(sets, examples)
         made_of = {
@@ -176,10 +177,13 @@ class Gatherer:
                 json.dumps([[one.question, *one.rows] for one in sets]).encode()
             ).hexdigest(),
         }
-        priors = remembered_priors(
-            self.folder, part, made_of, sets, examples, self.prior, self.watcher
-        )
+        priors = remembered_priors(self.folder, made_of, sets, examples, self.prior, self.watcher)
         return scored_sets(sets, examples, priors)
+
+    def _sets(self, examples: Sequence[LabelledPassage], near: int) -> list[QuestionSet]:
+        if self.encoder is None or self.vectors is None or not near:
+            return given_sets(examples)
+        return grown_sets(examples, self.encoder, self.vectors, most=near, seed=self.recipe.seed)
 
 
 def _examples_sha(examples: Sequence[LabelledPassage]) -> str:

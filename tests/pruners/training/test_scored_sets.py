@@ -69,7 +69,7 @@ def test_priors_on_disk_are_used_only_for_what_they_were_made_of(grown, prior, t
     data, sets = grown
 
     def remembered(made_of):
-        return remembered_priors(tmp_path, "train", made_of, sets, data, prior, Unwatched())
+        return remembered_priors(tmp_path, made_of, sets, data, prior, Unwatched())
 
     first = remembered({"a": 1})
     calls = prior.calls
@@ -77,7 +77,7 @@ def test_priors_on_disk_are_used_only_for_what_they_were_made_of(grown, prior, t
     assert prior.calls == calls
     remembered({"a": 2})
     assert prior.calls == 2 * calls
-    (tmp_path / "priors-train.safetensors").write_bytes(b"damaged")
+    (tmp_path / "priors.safetensors").write_bytes(b"damaged")
     assert np.array_equal(remembered({"a": 2}), first)
     assert prior.calls == 3 * calls
 

@@ -1,4 +1,4 @@
-"""Training of a Provence model: learns, starts at its prior, resumes bit for bit, and stops."""
+"""Training of a Provence model: learns, joins its prior, resumes bit for bit, and stops."""
 
 import json
 
@@ -67,8 +67,8 @@ class StopsAfter:
 
 
 @pytest.mark.parametrize("tuning", [LoRA(8, 16.0, ALL_LINEARS), TopLayers(2)], ids=["lora", "top"])
-@pytest.mark.parametrize("residual", [False, True])
-def test_learns_eight_pairs_by_heart(tmp_path, fresh_trunk, examples, prior, tuning, residual):
+@pytest.mark.parametrize("joined", [False, True])
+def test_learns_eight_pairs_by_heart(tmp_path, fresh_trunk, examples, prior, tuning, joined):
     # A random trunk has no knowledge to adapt: it needs 80 steps where a trained one needs 20.
     made = recipe(
         steps=80,
@@ -79,7 +79,7 @@ def test_learns_eight_pairs_by_heart(tmp_path, fresh_trunk, examples, prior, tun
         augmentation=NO_AUGMENTATION,
     )
     trained = train_provence(
-        examples(8), fresh_trunk(), made, tmp_path, prior=prior if residual else None
+        examples(8), fresh_trunk(), made, tmp_path, prior=prior if joined else None
     )
     losses = [loss for _, loss in steps_of(tmp_path)]
     assert losses[0] > 1.0
@@ -87,29 +87,25 @@ def test_learns_eight_pairs_by_heart(tmp_path, fresh_trunk, examples, prior, tun
     assert (trained.steps, trained.stopped) == (80, "done")
     assert trained.before is trained.after is None
     # And the scorer that loads it knows them too.
-    scorer = load_provence(
-        str(tmp_path), base=fresh_trunk().name, prior=prior if residual else None
-    )
+    scorer = load_provence(str(tmp_path), base=fresh_trunk().name, prior=prior if joined else None)
     for one in examples(8):
         (found,) = scorer(Query(one.question), [one.passage()])
         kept = {row for row, score in enumerate(found.sentences) if score > 0.5}
         assert kept == one.gold
 
 
-def test_before_the_first_step_the_model_ranks_as_its_prior(tmp_path, fresh_trunk, examples, prior):
-    train_provence(
-        examples(20),
-        fresh_trunk(),
-        recipe(validation=0.0),
-        tmp_path,
-        prior=prior,
-        minutes=1e-9,
-    )
-    scorer = load_provence(str(tmp_path), base=fresh_trunk().name, prior=prior)
-    for one in examples(12):
-        (found,) = scorer(Query(one.question), [one.passage()])
-        (wanted,) = prior(Query(one.question), [one.passage()])
-        assert found.sentences == pytest.approx(wanted.sentences, abs=1e-6)
+def test_a_prior_changes_nothing_that_is_trained(tmp_path, fresh_trunk, examples, prior):
+    made = {}
+    for name, of in (("alone", None), ("joined", prior)):
+        folder = tmp_path / name
+        folder.mkdir()
+        train_provence(examples(40), fresh_trunk(), recipe(validation=0.0), folder, prior=of)
+        made[name] = tensors(folder)
+        assert steps_of(folder) == steps_of(tmp_path / "alone")
+    assert made["joined"].keys() - made["alone"].keys() == {"alpha", "beta"}
+    for name, alone in made["alone"].items():
+        head = name.startswith(("token_head", "rerank_head"))
+        assert torch.equal(made["joined"][name], alone / 2 if head else alone)  # without a look
 
 
 class Knows:
@@ -125,6 +121,21 @@ class Knows:
             PassageScores(tuple(0.9 if row in self.gold[one.id] else 0.1 for row in range(3)))
             for one in passages
         ]
+
+
+def test_a_model_that_has_learned_nothing_ranks_as_its_prior(tmp_path, fresh_trunk, examples):
+    knows = Knows(examples)
+    made = recipe()
+    told = train_provence(examples(40), fresh_trunk(), made, tmp_path, prior=knows, minutes=1e-9)
+    assert told.steps == 0
+    scorer = load_provence(str(tmp_path), base=fresh_trunk().name, prior=knows)
+    for one in examples(12):
+        (found,) = scorer(Query(one.question), [one.passage()])
+        low, high = min(found.sentences), max(found.sentences)
+        assert all(
+            (score > (low + high) / 2) == (row in one.gold) or low == high
+            for row, score in enumerate(found.sentences)
+        )
 
 
 def test_the_figures_before_are_those_of_the_prior(tmp_path, fresh_trunk, examples):
@@ -238,17 +249,20 @@ def test_the_kept_weights_are_those_of_the_best_look(tmp_path, fresh_trunk, exam
     assert merits[told.best_step] == pytest.approx(max(merits.values()), abs=1e-5)
 
 
-def test_the_model_that_is_written_has_the_figures_that_were_told(tmp_path, fresh_trunk, examples):
-    # Nothing is gained over a prior that knows all, so the weights of step 0 are kept.
-    made, knows = recipe(steps=30, looks=15, patience=40, learning_rate=0.5), Knows(examples)
-    told = train_provence(examples(40), fresh_trunk(), made, tmp_path, prior=knows)
-    assert told.best_step == 0
-    assert tensors(tmp_path)["alpha"] == 1.0
-    assert not any(one.any() for name, one in tensors(tmp_path).items() if "lora_b" in name)
-    scorer = load_provence(str(tmp_path), base=fresh_trunk().name, prior=knows)
+@pytest.mark.parametrize("knowing", [False, True])
+def test_the_model_that_is_written_has_the_figures_that_were_told(
+    tmp_path, fresh_trunk, examples, prior, knowing
+):
+    made = recipe(steps=30, looks=15, patience=40)
+    of = Knows(examples) if knowing else prior
+    told = train_provence(examples(40), fresh_trunk(), made, tmp_path, prior=of)
+    scorer = load_provence(str(tmp_path), base=fresh_trunk().name, prior=of)
     checked = split_by_passage(examples(40), made.validation, made.seed + 1)[1]
     found = held_out_figures(judged_examples(checked, scorer), resamples=1)
     assert found.figures["AUC"].mean == pytest.approx(told.after.auc, abs=1e-6)
+    if knowing:  # nothing is gained over a prior that knows all
+        assert told.best_step == 0
+        assert not any(one.any() for name, one in tensors(tmp_path).items() if "lora_b" in name)
 
 
 def test_the_rate_follows_its_schedule(tmp_path, fresh_trunk, examples):
@@ -417,6 +431,6 @@ def test_weights_of_the_parts_steer_the_training(fresh_trunk, tmp_path, examples
 
 
 def test_a_run_without_pairs_says_so(fresh_trunk, tmp_path):
-    run = ProvenceRun(fresh_trunk(), recipe(), tmp_path, [], [], {}, residual=False)
+    run = ProvenceRun(fresh_trunk(), recipe(), tmp_path, [], [], {})
     with pytest.raises(ValueError, match="examples must hold text that the tokenizer can read"):
         run.train(StopsAfter(99), deadline=None, state_every=1)

@@ -8,6 +8,7 @@ from pruners.provence.adapter import new_model
 from pruners.provence.scorer import ProvenceScorer, prior_logits
 from pruners.training.augment import TrainingPair
 from pruners.training.items import Caps
+from pruners.training.stacking import join_prior
 from pruners.training.validation import Figures, Validation
 from rag.evaluation.pruning_curve import auc, compression_at_recall
 from rag.records import Query
@@ -21,7 +22,7 @@ def drawn(fresh_trunk):
     """A model whose heads and updates are random, and its tokenizer."""
     trunk = fresh_trunk()
     generator = torch.Generator().manual_seed(5)
-    model = new_model(trunk.model, LoRA(4, 8.0, ALL_LINEARS), residual=True, generator=generator)
+    model = new_model(trunk.model, LoRA(4, 8.0, ALL_LINEARS), residual=False, generator=generator)
     with torch.no_grad():
         for parameter in model.trainable_parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
@@ -44,6 +45,7 @@ def test_scores_are_those_of_the_scorer(drawn, examples, prior):
     data = [*data, long]
     validation = Validation(pairs_of(data, prior), tokenizer, CAPS, pad_id=0, batch_size=4)
     found = validation.scores(model)
+    join_prior(model, *validation.stacks(model))
     scorer = ProvenceScorer(
         model, tokenizer, prior=prior, window=64, query_tokens=16, title_tokens=8
     )
