@@ -110,19 +110,19 @@ def _panel(data: str, one: Measured, families: Sequence[Family]) -> Iterator[str
     def down(f1: float) -> float:
         return HEIGHT - BOTTOM - f1 / top * (HEIGHT - TOP - BOTTOM)
 
-    yield _text(LEFT, 22, f"{data}, 5 passages", "title")
+    yield drawn_text(LEFT, 22, f"{data}, 5 passages", "title")
     for place, family in enumerate(families):
-        yield _text(LEFT + 100 * place, 37, family.title, f"of-{family.kind}")
+        yield drawn_text(LEFT + 100 * place, 37, family.title, f"of-{family.kind}")
     for step in range(round(top / 0.05) + 1):
         y = down(0.05 * step)
-        yield _line(LEFT, y, WIDTH - RIGHT, y, "axis")
-        yield _text(LEFT - 6, y + 4, f"{0.05 * step:.2f}", anchor="end")
+        yield drawn_line(LEFT, y, WIDTH - RIGHT, y, "axis")
+        yield drawn_text(LEFT - 6, y + 4, f"{0.05 * step:.2f}", anchor="end")
     for tick in TICKS:
         x = across(tick)
-        yield _line(x, HEIGHT - BOTTOM, x, HEIGHT - BOTTOM + 4, "axis")
-        yield _text(x, HEIGHT - BOTTOM + 17, f"{tick:,}", anchor="middle")
+        yield drawn_line(x, HEIGHT - BOTTOM, x, HEIGHT - BOTTOM + 4, "axis")
+        yield drawn_text(x, HEIGHT - BOTTOM + 17, f"{tick:,}", anchor="middle")
     middle = (LEFT + WIDTH - RIGHT) / 2
-    yield _text(middle, HEIGHT - 14, "tokens computed before the first token", anchor="middle")
+    yield drawn_text(middle, HEIGHT - 14, "tokens computed before the first token", anchor="middle")
     yield f'<text transform="translate(14 {HEIGHT / 2:.0f}) rotate(-90)">F1</text>'
     points = [
         Point(name, kind, across(computed), down(f1))
@@ -153,18 +153,20 @@ def _labels(points: Sequence[Point]) -> Iterator[str]:
                 break
         placed.append(box)
         if abs(shift) >= 6:
-            yield _line(point.x, point.y, x - 2 if right else x + wide + 2, y, "line")
-        yield _text(x, y + 4, point.label, f"of-{point.kind}")
+            yield drawn_line(point.x, point.y, x - 2 if right else x + wide + 2, y, "line")
+        yield drawn_text(x, y + 4, point.label, f"of-{point.kind}")
 
 
 def _meet(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
+def drawn_line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
+    """Return a line between two points."""
     return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
-def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
+def drawn_text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> str:
+    """Return a text at a place, which is its `anchor`: `start`, `middle` or `end`."""
     named = f' class="{kind}"' if kind else ""
     return f'<text{named} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escaped(text)}</text>'

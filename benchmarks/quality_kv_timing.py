@@ -22,7 +22,7 @@ from quality_kv_settings import (
     SIZES,
     timed_part,
 )
-from quality_rows import Bench, Row, _first, _say_where, key_of, read_rows
+from quality_rows import Bench, Row, _first, key_of, read_rows, say_where
 from quality_settings import EXACT, Part, Setting
 
 from rag.errors import ModelNotFoundError
@@ -50,7 +50,7 @@ def timing(questions: Path, out: Path, model: str, *, rounds: int, limit: int | 
         limit: questions, if not all.
     """
     bench = Bench(model, plain=False, block=8)
-    _say_where(bench, out)
+    say_where(bench.device, out)
     prune = _pruner()
     asked = read_asked(questions / TIMING)[:limit]
     known = [name for name in PRUNERS if all(name in one.decisions for one in asked)]

@@ -6,9 +6,10 @@ import json
 import multiprocessing
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, median
@@ -386,8 +387,9 @@ def following(
 class Log:
     """Rows of one job, appended as they come; what other jobs wrote counts as done."""
 
-    def __init__(self, folder: Path, job: int) -> None:
-        self._path = folder / f"rows-{job:02}.jsonl"
+    def __init__(self, folder: Path, job: int, kind: str = "") -> None:
+        """Open a job's file, `kind` in its name where runs of several kinds share a folder."""
+        self._path = folder / f"rows-{kind}{job:02}.jsonl"
         if self._path.exists():
             whole = self._path.read_bytes()
             # What was being written when the process was killed.
@@ -497,17 +499,32 @@ class Run:
 
 def generate(run: Run) -> None:
     """Ask every setting every question that has no row yet, until the minutes are over."""
+    spread(partial(_work, run), run.jobs, run.minutes)
+
+
+def spread(
+    work: Callable[[int, float | None, Barrier | None], None], count: int, minutes: float | None
+) -> None:
+    """Do work in some processes, or in this one if it is one.
+
+    Args:
+        work: takes the number of its job, when to stop by the monotonic clock, and what jobs meet
+            at.
+        count: jobs.
+        minutes: until the work is to stop.
+
+    Raises:
+        SystemExit: if a job failed.
+    """
     began = time.monotonic()
-    deadline = None if run.minutes is None else began + 60 * run.minutes
-    if run.jobs == 1:
-        _work(run, 0, deadline, None)
+    deadline = None if minutes is None else began + 60 * minutes
+    if count == 1:
+        work(0, deadline, None)
         return
     context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(run.jobs)
+    barrier = context.Barrier(count)
     # The deadline is a reading of the monotonic clock, which all processes of a machine share.
-    jobs = [
-        context.Process(target=_work, args=(run, job, deadline, barrier)) for job in range(run.jobs)
-    ]
+    jobs = [context.Process(target=work, args=(job, deadline, barrier)) for job in range(count)]
     for job in jobs:
         job.start()
     for job in jobs:
@@ -523,7 +540,7 @@ def _work(run: Run, job: int, deadline: float | None, barrier: Barrier | None) -
     bench = Bench(run.model, plain=run.plain, block=run.block)
     log = Log(run.out, job)
     if job == 0:
-        _say_where(bench, run.out)
+        say_where(bench.device, run.out)
     done = {key_of(row) for row in read_rows(run.out)}
     if run.parts:
         for part in run.parts:
@@ -539,11 +556,11 @@ def _work(run: Run, job: int, deadline: float | None, barrier: Barrier | None) -
         _ask(run, job, bench, log, done, part, deadline)
 
 
-def _say_where(bench: Bench, out: Path) -> None:
-    """Write the libraries of this device beside those of the devices that rows came from before."""
+def say_where(device: str, out: Path) -> None:
+    """Write the libraries of a device beside those of the devices that rows came from before."""
     path = out / ABOUT
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    known[bench.device] = f"torch {torch.__version__}, transformers {transformers.__version__}"
+    known[device] = f"torch {torch.__version__}, transformers {transformers.__version__}"
     content = json.dumps(known).encode()
     write_atomically(path, lambda file: file.write(content), mode=0o644)
 
@@ -603,7 +620,7 @@ def timing(run: Run) -> None:
     for it. APE is timed with one choice of weights: they change nothing in what it does.
     """
     bench = Bench(run.model, plain=run.plain, block=1)
-    _say_where(bench, run.out)
+    say_where(bench.device, run.out)
     path = run.out / "timing-00.jsonl"
     done = {key_of(row) for row in read_rows(run.out, "timing-*.jsonl")}
     weights = calibrated(read_rows(run.out), run.out)

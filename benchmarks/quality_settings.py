@@ -11,6 +11,7 @@ from rag.generation.plan import ContextWeights, Recompute
 
 if TYPE_CHECKING:
     from rag.generation.plan import Deviation
+    from rag.generation.templates import PromptName
     from rag.records import Passage
 
 Place = Literal["first", "middle", "last"]
@@ -50,6 +51,7 @@ class Setting:
         pruner: whose kept sentences are read, if not those of the one that questions come with.
         layout: `modes` is the plan of `GenerateCached`; `question` reads no passage; `sentences`
             reads each kept sentence as it is when it was encoded alone, in the places of `block`.
+        prompt: name of the prompt template.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Setting:
     watched: bool = False
     pruner: str = ""
     layout: Layout = "modes"
+    prompt: PromptName = "examples"
 
     @property
     def exact(self) -> bool:

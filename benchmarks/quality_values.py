@@ -6,12 +6,12 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from quality_rows import ABOUT, CHOSEN, Row, read_rows
+from quality_rows import ABOUT, CHOSEN, Row, key_of, read_rows
 from quality_settings import AGAIN
 
 from rag.evaluation.comparison import Difference, difference_of
@@ -28,6 +28,12 @@ METRICS = {
     "device": 0,
     "ttft_ms": 1,
     "stock_ms": 1,
+    "cite_document": 3,
+    "cite_sentence": 3,
+    "unsupported": 0,
+    "lost": 0,
+    "refused": 0,
+    "answer_tokens": 0,
 }
 """What is kept of a row, with its decimals; a device is its place among the devices."""
 ONLY = {"grid": ("nll", "kl"), AGAIN: ("f1", "nll", "device")}
@@ -60,9 +66,9 @@ class Measured:
             },
         )
 
-    def asked(self, *settings: str) -> Measured:
-        """Return the questions that all of some settings were asked."""
-        known = [self.raw(name, "nll") for name in settings]
+    def asked(self, *settings: str, metric: str = "nll") -> Measured:
+        """Return the questions that all of some settings were asked: they have a metric there."""
+        known = [self.raw(name, metric) for name in settings]
         return self.at([row for row, of in enumerate(zip(*known, strict=True)) if None not in of])
 
     def count(self, setting: str) -> int:
@@ -141,14 +147,15 @@ def pooled(found: Results, part: str) -> Measured:
     )
 
 
-def as_csv(folder: Path) -> str:
-    """Return all values of the rows in a folder: a line a part, data set, setting and metric.
+def as_csv(*folders: Path, more: Iterable[tuple[str, ...]] = ()) -> str:
+    """Return all values of the rows in some folders: a line a part, data set, setting and metric.
 
     Values are in the order of the line `id` of their part and data set, with spaces between; where
     there is none stands a dash, and a value that all questions share stands once. The line `gold`
-    has the ranks of gold passages among those read. Lines without a part say where rows come from.
+    has the ranks of gold passages among those read. Lines without a part say where rows come from;
+    `more` are further ones.
     """
-    rows, timed = read_rows(folder), read_rows(folder, "timing-*.jsonl")
+    rows, timed = rows_of(folders), rows_of(folders, "timing-*.jsonl")
     devices = list(dict.fromkeys(row["device"] for row in [*rows, *timed]))
     parts: dict[tuple[str, str], dict[str, dict[str, dict[str, str]]]] = {}
     gold: dict[tuple[str, str], dict[str, str]] = {}
@@ -161,7 +168,7 @@ def as_csv(folder: Path) -> str:
         if "gold" in row:
             gold.setdefault(key, {})[row["id"]] = row["gold"] or NOTHING
     lines: list[tuple[str, ...]] = [("part", "data", "setting", "metric", "values")]
-    lines += _about(folder, rows, timed)
+    lines += [*_about(folders, rows, timed), *more]
     for key, ids in ((key, sorted(of_key)) for key, of_key in gold.items()):
         lines.append((*key, "", "id", " ".join(ids)))
         lines.append((*key, "", "gold", " ".join(gold[key][id_] for id_ in ids)))
@@ -183,16 +190,26 @@ def _kept(row: Row) -> list[str]:
     return [metric for metric in ONLY.get(special, tuple(METRICS)) if metric in row]
 
 
-def _about(folder: Path, rows: Sequence[Row], timed: Sequence[Row]) -> list[tuple[str, ...]]:
-    said = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+def rows_of(folders: Iterable[Path], pattern: str = "rows-*.jsonl") -> list[Row]:
+    """Return the rows of all jobs in some folders, each once."""
+    found = {key_of(row): row for folder in folders for row in read_rows(folder, pattern)}
+    return list(found.values())
+
+
+def _about(
+    folders: Sequence[Path], rows: Sequence[Row], timed: Sequence[Row]
+) -> list[tuple[str, ...]]:
+    said: dict[str, str] = {}
+    for folder in folders:
+        said |= json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     counts = Counter(row["device"] for row in rows)
     lines: list[tuple[str, ...]] = [
         ("", "", "rows", device, f"{said[device]}; {count}") for device, count in counts.items()
     ]
     where = {(row["device"], row["threads"]) for row in timed}
     lines += [("", "", "timing", device, f"{threads} threads") for device, threads in sorted(where)]
-    if (folder / CHOSEN).exists():
-        chosen = json.loads((folder / CHOSEN).read_text(encoding="utf-8"))
+    for path in (folder / CHOSEN for folder in folders if (folder / CHOSEN).exists()):
+        chosen = json.loads(path.read_text(encoding="utf-8"))
         lines += [
             ("", "", "calibrated", metric, " ".join(map(str, values)))
             for metric, values in chosen.items()
