@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.cli.arguments import UsageError, add_output_arguments, refused_arguments
 from pipelines.cli.metric_table import draw_table, number
 from pipelines.cli.terminal import plural, progress, remark, say, say_json
+from pipelines.cli.training_folder import check_training_folder, require_numbers
 
 if TYPE_CHECKING:
     from pipelines.progress import Progress
@@ -29,7 +30,7 @@ kinds:
   features  a small head over features of sentences (prune.features): minutes, most of them to
             encode the sentences once
   provence  a cross-encoder that reads question and passage together (prune.provence), as an
-            adapter over a frozen trunk, learned as a residual on features: an hour on two cores,
+            adapter over a frozen trunk, joined to features afterwards: half an hour on two cores,
             minutes on a GPU. Writes losses.jsonl and losses.svg too. Interrupted, `--resume` goes
             on from the last state.
 
@@ -84,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--prior",
         metavar="NAME",
-        help="scorer to improve on: features (default), the folder of one, or none",
+        help="scorer to join it to: features (default), the folder of one, or none",
     )
     group.add_argument("--epochs", metavar="N", type=float, help="default: 4")
     group.add_argument("--steps", metavar="N", type=int, help="instead of epochs")
@@ -137,14 +138,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse arguments that do not fit together, before anything is read."""
-    for name in ("limit", "steps", "batch_size", "rank", "layers"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise UsageError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-    for name in ("epochs", "lr", "minutes"):
-        value = getattr(args, name)
-        if value is not None and not value > 0:
-            raise UsageError(f"--{name} must be above 0, got {value:g}")
+    require_numbers(
+        args, ("limit", "steps", "batch_size", "rank", "layers"), ("epochs", "lr", "minutes")
+    )
     if args.seed < 0:
         raise UsageError(f"--seed must be at least 0, got {args.seed}")
     if args.steps is not None and args.epochs is not None:
@@ -153,24 +149,7 @@ def _check(args: argparse.Namespace) -> None:
     if args.kind == "features" and foreign:
         listed = ", ".join(f"--{name.replace('_', '-')}" for name in foreign)
         raise UsageError(f"{listed} belong to --kind provence, got --kind features")
-    _check_out(args)
-
-
-def _check_out(args: argparse.Namespace) -> None:
-    """Refuse a folder that cannot be written, or whose content would be lost."""
-    from rag.training.run_state import has_state
-
-    if args.out.exists() and not args.out.is_dir():
-        raise UsageError(f"--out must be a folder, got the file {args.out}")
-    if args.resume:
-        if not has_state(args.out):
-            raise UsageError(f"--resume needs the state of a training in {args.out}, found none")
-    elif has_state(args.out):
-        raise UsageError(
-            f"{args.out} holds an interrupted training: add --resume, or choose another"
-        )
-    elif (args.out / "config.json").exists():
-        raise UsageError(f"{args.out} holds a model already; choose another folder")
+    check_training_folder(args.out, resume=bool(args.resume))
 
 
 def _limited(

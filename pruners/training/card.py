@@ -10,6 +10,7 @@ from typing import Any
 from pruners.training.held_out import HeldOut
 from pruners.training.labelled import LabelledPassage
 from rag.evaluation.statistics import Interval
+from rag.training.card_parts import bullets, settings_table, table
 
 _NAMES: Mapping[str, str] = {
     "comp@R95": "characters pruned at 95 % recall",
@@ -63,12 +64,12 @@ def model_card(made: Made, found: HeldOut | None, baseline: str = "") -> str:
         baseline: name of what `found` compares with.
     """
     parts = [f"# {made.title}", made.what, "## How it was made", f"    {made.command}"]
-    parts.append(_bullets(_making(made)))
-    parts += ["## Training data", _bullets(_data(made))]
+    parts.append(bullets(_making(made)))
+    parts += ["## Training data", bullets(_data(made))]
     parts += ["## Figures", *_figures(found, baseline)]
-    parts += ["## Limits", _bullets(_LIMITS)]
+    parts += ["## Limits", bullets(_LIMITS)]
     if made.recipe:
-        parts += ["## Recipe", _table(("setting", "value"), sorted(_flat(made.recipe).items()))]
+        parts += ["## Recipe", settings_table(made.recipe)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -136,7 +137,7 @@ def _figures(found: HeldOut | None, baseline: str) -> list[str]:
     )
     return [
         f"{said} bootstrap intervals over questions.",
-        _table(header, rows),
+        table(header, rows),
         f"Shares of the held-out gold sentences and the score that they are above: {thresholds}.",
     ]
 
@@ -144,24 +145,3 @@ def _figures(found: HeldOut | None, baseline: str) -> list[str]:
 def _interval(one: Interval, *, sign: bool = False) -> str:
     form = "+.3f" if sign else ".3f"
     return f"{one.mean:{form}} [{one.low:{form}}, {one.high:{form}}]"
-
-
-def _bullets(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
-
-
-def _flat(recipe: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Return nested settings as `outer.inner`; text that a table cannot hold is quoted."""
-    flat: dict[str, Any] = {}
-    for name, value in recipe.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{before}{name}.")
-        else:
-            said = str(value)
-            flat[before + name] = f"`{said}`".replace("|", "\\|") if "|" in said else said
-    return flat

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from pruners.provence.adapter import Tuning
@@ -12,6 +12,13 @@ from pruners.training.items import Caps
 from pruners.training.losses import LossWeights
 from rag.training.lora import ALL_LINEARS, LoRA
 from rag.training.rate_schedule import Decay
+from rag.training.schedule import (
+    PrecisionChoice,
+    Schedule,
+    require_above_zero,
+    require_at_least,
+    require_one_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,29 +71,22 @@ class ProvenceRecipe:
     validation: float = 0.06
     looks: int = 10
     patience: int = 6
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: PrecisionChoice = "auto"
     stored: Literal["float32", "float16"] = "float32"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 1), ("looks", 1), ("patience", 1), ("near", 0),
-                            ("negatives", 0), ("seed", 0), ("weight_decay", 0)):  # fmt: skip
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        for name in ("epochs", "learning_rate", "head_rate", "clip"):
-            if not getattr(self, name) > 0.0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        if self.steps is not None and self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
-        for name in ("validation", "warmup"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        if self.stored not in {"float32", "float16"}:
-            raise ValueError(f"stored must be 'float32' or 'float16', got {self.stored!r}")
-        if self.precision not in {"auto", "float32", "bfloat16"}:
-            raise ValueError(
-                f"precision must be 'auto', 'float32' or 'bfloat16', got {self.precision!r}"
-            )
+        require_at_least(self, batch_size=1, near=0, negatives=0, seed=0)
+        require_above_zero(self, "head_rate")
+        if not 0.0 <= self.validation < 1.0:
+            raise ValueError(f"validation must be in [0, 1), got {self.validation}")
+        require_one_of(self, "stored", ("float32", "float16"))
+        self.schedule  # noqa: B018 (refuses what does not fit)
+
+    @property
+    def schedule(self) -> Schedule:
+        """The course of the training."""
+        return Schedule(**{one.name: getattr(self, one.name) for one in fields(Schedule)})
 
     def as_json(self) -> Mapping[str, Any]:
         """Return every number by name; the way of tuning is named too."""

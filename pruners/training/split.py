@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pruners.training.labelled import LabelledPassage, passage_key
+from rag.training.linked_groups import drawn_groups, linked_groups
 
 Key = tuple[str, str]
 
@@ -36,21 +36,12 @@ def split_by_passage(
     if not 0.0 <= held_out < 1.0:
         raise ValueError(f"held_out must be in [0, 1), got {held_out}")
     keys = [_keys(one) for one in examples]
-    group = _groups(examples, keys)
-    rows_of: dict[Key, list[int]] = {}
-    for row, (question, passage) in enumerate(keys):
+    group = linked_groups(_links(examples, keys))
+    ids: dict[Key, list[str]] = {}
+    for one, (question, passage) in zip(examples, keys, strict=True):
         if group[question] == group[passage]:
-            rows_of.setdefault(group[question], []).append(row)
-    drawn = sorted(
-        rows_of, key=lambda one: _draw(min(examples[row].id for row in rows_of[one]), seed)
-    )
-    room = int(held_out * len(examples) + 1e-9)  # 0.29 * 100 must be 29
-    out: set[Key] = set()
-    taken = 0
-    for one in drawn:
-        if taken + len(rows_of[one]) <= room:
-            taken += len(rows_of[one])
-            out.add(one)
+            ids.setdefault(group[question], []).append(one.id)
+    out = drawn_groups(ids, int(held_out * len(examples) + 1e-9), seed)  # 0.29 * 100 must be 29
     sides = [{group[question] in out, group[passage] in out} for question, passage in keys]
     train = [one for one, side in zip(examples, sides, strict=True) if side == {False}]
     return train, [one for one, side in zip(examples, sides, strict=True) if side == {True}]
@@ -65,23 +56,13 @@ def _keys(one: LabelledPassage) -> tuple[Key, Key]:
     return ("question", question_key(one.question)), ("passage", one.key)
 
 
-def _groups(examples: Sequence[LabelledPassage], keys: Sequence[tuple[Key, Key]]) -> dict[Key, Key]:
-    """Return the group of each question and passage, named by one of its members: union-find."""
-    parent: dict[Key, Key] = {key: key for pair in keys for key in pair}
-
-    def root(key: Key) -> Key:
-        while parent[key] != key:
-            parent[key] = parent[parent[key]]
-            key = parent[key]
-        return key
-
+def _links(
+    examples: Sequence[LabelledPassage], keys: Sequence[tuple[Key, Key]]
+) -> Iterator[tuple[Key, Key]]:
+    """Yield what belongs together: each key with itself, and questions with their passages."""
     helps = {key for one, pair in zip(examples, keys, strict=True) if one.gold for key in pair}
     for one, (question, passage) in zip(examples, keys, strict=True):
+        yield question, question
+        yield passage, passage
         if one.gold or not (question in helps and passage in helps):
-            parent[root(question)] = root(passage)
-    return {key: root(key) for key in parent}
-
-
-def _draw(id_: str, seed: int) -> bytes:
-    """Return the place of a group in the draw."""
-    return hashlib.sha256(f"{seed}:{id_}".encode()).digest()
+            yield question, passage

@@ -29,7 +29,18 @@ class Journal:
         Args:
             step: steps done.
         """
-        kept = [one for one in read_journal(self._path) if one["step"] <= step] if step else []
+        self._keep(step or -1)
+
+    def resume(self, step: int) -> None:
+        """Drop the records of later steps than this one, 0 or more: a first look stays.
+
+        Args:
+            step: steps done.
+        """
+        self._keep(step)
+
+    def _keep(self, last: int) -> None:
+        kept = [one for one in read_journal(self._path) if one["step"] <= last]
         text = "".join(json.dumps(one) + "\n" for one in kept)
         write_atomically(self._path, lambda file: file.write(text.encode()), mode=0o644)
         self._new = []

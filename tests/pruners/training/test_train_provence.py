@@ -12,7 +12,7 @@ from pruners.provence.top_layers import TopLayers
 from pruners.training.augment import NO_AUGMENTATION, Augmentation
 from pruners.training.held_out import held_out_figures, judged_examples
 from pruners.training.losses import LossWeights
-from pruners.training.provence_run import ProvenceRun, TrainingFailedError
+from pruners.training.provence_run import ProvenceRun
 from pruners.training.recipe import ProvenceRecipe
 from pruners.training.split import split_by_passage
 from pruners.training.train_provence import train_provence
@@ -20,6 +20,7 @@ from rag.records import PassageScores, Query
 from rag.training.journal import read_journal
 from rag.training.lora import ALL_LINEARS, LoRA
 from rag.training.run_state import STATE, TrainingStateError
+from rag.training.training_run import TrainingFailedError
 
 SHORT = {
     "steps": 12,
@@ -342,7 +343,7 @@ def test_the_probe_chooses_one_and_leaves_no_trace(tmp_path, fresh_trunk, exampl
             step(precision)
         return "float32"
 
-    monkeypatch.setattr("pruners.training.provence_run.probed_precision", choose)
+    monkeypatch.setattr("rag.training.training_run.probed_precision", choose)
     train_provence(examples(24), fresh_trunk(), recipe(precision="auto"), probed)
     train_provence(examples(24), fresh_trunk(), recipe(), fixed)
     first, second = tensors(probed), tensors(fixed)
