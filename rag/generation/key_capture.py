@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rag.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor, nn
 
@@ -22,12 +22,34 @@ class _Source:
     """Where one layer's keys are seen.
 
     Attributes:
-        module: puts them out.
+        attention: the layer's attention module.
+        name: of the module in it that puts them out; looked up when it is needed, because updates
+            of low rank replace it.
         columns: which of its outputs they are; None means all.
     """
 
-    module: nn.Module
+    attention: nn.Module
+    name: str
     columns: slice | None = None
+
+    @property
+    def module(self) -> nn.Module:
+        """What puts them out now."""
+        found: nn.Module = getattr(self.attention, self.name)
+        return found
+
+    def keys(self, projected: Tensor, output: Tensor, head_dim: int) -> Tensor:
+        """Return the keys of what the module put out, (tokens, kv_heads, head_dim).
+
+        Args:
+            projected: what the module read.
+            output: what it put out, of a batch of one.
+            head_dim: size of a key.
+        """
+        keys = output[0] if self.columns is None else output[0][..., self.columns]
+        if keys.ndim == 3 and _heads_first(projected):
+            keys = keys.transpose(0, 1)
+        return keys.reshape(len(keys), -1, head_dim)
 
 
 class KeyCapture:
@@ -53,34 +75,51 @@ class KeyCapture:
         Not re-entrant: one forward pass inside one `with`, or `clear` the list between two.
         """
         captured: list[Tensor] = []
-
-        def keeper(source: _Source) -> Any:
-            def keep(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-                keys = output[0] if source.columns is None else output[0][..., source.columns]
-                if keys.ndim == 3 and _heads_first(inputs[0]):
-                    keys = keys.transpose(0, 1)
-                captured.append(keys.reshape(len(keys), -1, self._head_dim))
-
-            return keep
-
-        hooks = [source.module.register_forward_hook(keeper(source)) for source in self._sources]
-        try:
+        with self._hooks(lambda _layer, keys: captured.append(keys)):
             yield captured
+
+    @contextmanager
+    def latest(self) -> Iterator[dict[int, Tensor]]:
+        """Keep each layer's keys of the last time that it ran, by its number.
+
+        Layers may run in any order and again, as they do where they are computed anew for a
+        backward pass.
+        """
+        captured: dict[int, Tensor] = {}
+        with self._hooks(captured.__setitem__):
+            yield captured
+
+    @contextmanager
+    def _hooks(self, keep: Callable[[int, Tensor], None]) -> Iterator[None]:
+        """Hand the keys of each layer that runs to a function, with the layer's number."""
+
+        def hook(layer: int, source: _Source) -> Any:
+            def see(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+                keep(layer, source.keys(inputs[0], output, self._head_dim))
+
+            return see
+
+        hooks = [
+            source.module.register_forward_hook(hook(layer, source))
+            for layer, source in enumerate(self._sources)
+        ]
+        try:
+            yield
         finally:
-            for hook in hooks:
-                hook.remove()
+            for one in hooks:
+                one.remove()
 
 
 def _source(module: Any, head_dim: int, family: str) -> _Source:
     """Return where the keys of an attention module are seen."""
     for name in KEY_MODULES:
-        found = getattr(module, name, None)
-        if found is not None:
-            return _Source(found)
+        if getattr(module, name, None) is not None:
+            return _Source(module, name)
     if hasattr(module, "qkv_proj"):
         config = module.config
         start = config.num_attention_heads * head_dim
-        return _Source(module.qkv_proj, slice(start, start + config.num_key_value_heads * head_dim))
+        width = config.num_key_value_heads * head_dim
+        return _Source(module, "qkv_proj", slice(start, start + width))
     raise UnsupportedModelError(
         f"{family}: KV reuse is not possible, because {type(module).__name__} has no key "
         f"projection that is known here: {', '.join(KEY_MODULES)} or qkv_proj"

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    import torch
     from torch import Tensor
+
+    RotaryTables = dict[int, tuple[Tensor, Tensor]]
+    """Cosines and sines by the number of a layer; layers without positions have none."""
 
 # Families whose attention modules leave some layers unrotated without saying so in `use_rope`.
 UNROTATED: Final[dict[str, Callable[[Any], bool]]] = {
@@ -80,15 +84,53 @@ class Rotary:
         """
         return self._capture()
 
+    def latest(self) -> AbstractContextManager[dict[int, Tensor]]:
+        """Keep, by the number of a layer, the keys before RoPE of the last time that it ran."""
+        return self._capture.latest()
+
+    def tables(self, positions: Tensor, dtype: torch.dtype) -> RotaryTables:
+        """Return cosines and sines of positions, to rotate the keys of one layer after another.
+
+        Args:
+            positions: int64 (tokens,).
+            dtype: of the model's hidden states.
+        """
+        like = positions.new_empty(0, dtype=dtype)
+        return {
+            layer: (cos, sin)
+            for kind, layers in self._tables.items()
+            for cos, sin in [self._embedding(like, positions[None], *_named(kind))]
+            for layer in layers
+        }
+
+    def rotate_layer(self, keys: Tensor, layer: int, tables: RotaryTables) -> Tensor:
+        """Rotate the keys of one layer: (kv_heads, tokens, head_dim).
+
+        Args:
+            keys: (tokens, kv_heads, head_dim) before RoPE.
+            layer: its number.
+            tables: of the tokens' positions.
+        """
+        by_head = keys.transpose(0, 1)
+        if layer not in tables:
+            return by_head
+        return self._turned(by_head[None], *tables[layer])[0]
+
     def _rotated(self, by_head: Tensor, positions: Tensor, kind: str | None) -> Tensor:
         """Rotate layers that share a rotary table: (layers, kv_heads, tokens, head_dim)."""
-        of_kind = () if kind is None else (kind,)
-        cos, sin = self._embedding(by_head, positions[None], *of_kind)
+        return self._turned(by_head, *self._embedding(by_head, positions[None], *_named(kind)))
+
+    def _turned(self, by_head: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Rotate keys, (layers, kv_heads, tokens, head_dim), by the model's own function."""
         whole = self._width == self.head_dim
         turned = by_head if whole else by_head[..., : self._width]
         unused_query = turned[:1, :1]
         rotated: Tensor = self._apply(unused_query, turned, cos, sin)[1]
         return rotated if whole else _joined(rotated, by_head[..., self._width :])
+
+
+def _named(kind: str | None) -> tuple[str, ...]:
+    return () if kind is None else (kind,)
 
 
 def _joined(rotated: Tensor, rest: Tensor) -> Tensor:

@@ -1,0 +1,271 @@
+"""Differentiable attention of a packed row: each block over its own columns, in one softmax.
+
+Two matrix products with a softmax between them, rather than a fused kernel: on CPUs the backward
+pass of PyTorch's fused attention in bfloat16 took up to 40 times as long as that of the products
+for blocks of a few hundred tokens.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from rag.adaptation.plan_layout import NEUTRAL, Block, PlanLayout
+from rag.errors import UnsupportedModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from rag.generation.rope import Rotary
+
+IMPLEMENTATION: Final = "dovetail_plans"
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How a layer attends: the same for every query."""
+
+    scale: float
+    softcap: float | None
+    window: int | None
+    sinks: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Mask:
+    """What the queries of a block do not see, for all query heads of a key's head.
+
+    Attributes:
+        logits: 0 or minus infinity, (groups * queries, columns).
+        blind: queries that see no column of the context, bool (groups * queries, 1); None if there
+            are none.
+    """
+
+    logits: Tensor
+    blind: Tensor | None
+
+
+class LayoutAttention:
+    """Attends as a layout says, in any layer of a model.
+
+    Index tensors, rotary tables and masks are made once, and serve all layers, and those that are
+    computed anew for a backward pass.
+    """
+
+    def __init__(self, layout: PlanLayout, rotary: Rotary, dtype: torch.dtype) -> None:
+        """Prepare.
+
+        Args:
+            layout: of the pass.
+            rotary: of the model.
+            dtype: of the model's hidden states.
+        """
+        self._layout = layout
+        self._rotary = rotary
+        self._tables = rotary.tables(layout.moved_positions, dtype) if len(layout.moved) else {}
+        self._sizes = [len(block.seen) for block in layout.blocks]
+        self._masks: dict[tuple[int, int | None, torch.dtype, int], _Mask] = {}
+
+    def attend(
+        self,
+        layer: int,
+        before_rope: Tensor,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        way: _Way,
+    ) -> Tensor:
+        """Return the outputs of all queries: (tokens, heads, head_dim).
+
+        Args:
+            layer: its number.
+            before_rope: keys before RoPE, (tokens, kv_heads, head_dim).
+            query: (heads, tokens, head_dim), rotated.
+            keys: (kv_heads, tokens, head_dim), rotated.
+            values: the same shape.
+            way: how the layer attends.
+        """
+        layout = self._layout
+        bank = keys
+        if len(layout.moved):
+            moved = self._rotary.rotate_layer(before_rope[layout.moved], layer, self._tables)
+            bank = torch.cat([keys, moved.to(keys.dtype)], 1)
+        all_keys = torch.split(bank.index_select(1, layout.columns), self._sizes, 1)
+        all_values = torch.split(values.index_select(1, layout.column_rows), self._sizes, 1)
+        heads, kv_heads = len(query), len(keys)
+        outputs = []
+        for number, block in enumerate(layout.blocks):
+            queries = len(block.positions)
+            these = query[:, block.start : block.start + queries]
+            grouped = these.reshape(kv_heads, heads // kv_heads * queries, -1)
+            mask = self._mask(number, way.window, query.dtype, heads // kv_heads)
+            out = _attend(grouped, all_keys[number], all_values[number], block, mask, way)
+            outputs.append(out.view(heads, queries, -1).transpose(0, 1))
+        return torch.cat(outputs)
+
+    def _mask(self, number: int, window: int | None, dtype: torch.dtype, groups: int) -> _Mask:
+        key = number, window, dtype, groups
+        if key not in self._masks:
+            block = self._layout.blocks[number]
+            hidden = block.hidden(window).repeat(groups, 1)
+            logits = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
+            blind = hidden[:, : block.context].all(1, keepdim=True)
+            some = bool(block.context) and bool(blind.any())
+            self._masks[key] = _Mask(
+                logits.masked_fill_(hidden, -torch.inf), blind if some else None
+            )
+        return self._masks[key]
+
+
+def _attend(
+    query: Tensor, keys: Tensor, values: Tensor, block: Block, mask: _Mask, way: _Way
+) -> Tensor:
+    """Attend for one block: (kv_heads, groups * queries, head_dim).
+
+    Logits and probabilities are rounded to the inputs' dtype where nothing but scaling and masking
+    is asked for; else they are taken in float32 or better.
+
+    Args:
+        query: (kv_heads, groups * queries, head_dim).
+        keys: (kv_heads, columns, head_dim).
+        values: the same shape.
+        block: says which columns are weighed, and how.
+        mask: what is not seen.
+        way: how the layer attends.
+    """
+    weighs = bool(block.context) and block.weights != NEUTRAL
+    if not weighs and not way.softcap and way.sinks is None:
+        logits = torch.baddbmm(mask.logits, query, keys.transpose(1, 2), alpha=way.scale)
+        return torch.bmm(torch.softmax(logits, -1).to(values.dtype), values)
+    wide = torch.promote_types(query.dtype, torch.float32)
+    logits = torch.bmm(query, keys.transpose(1, 2)).to(wide) * way.scale
+    if way.softcap:
+        logits = way.softcap * torch.tanh(logits / way.softcap)
+    logits = _weighed(logits, block, mask) if weighs else logits + mask.logits
+    if way.sinks is not None:
+        sinks = way.sinks.to(wide).view(len(query), -1, 1)
+        columns = sinks.expand(-1, -1, len(block.positions)).reshape(*query.shape[:2], 1)
+        shares = torch.softmax(torch.cat([logits, columns], -1), -1)[..., :-1]
+    else:
+        shares = torch.softmax(logits, -1)
+    return torch.bmm(shares.to(values.dtype), values)
+
+
+def _weighed(logits: Tensor, block: Block, mask: _Mask) -> Tensor:
+    """Return masked logits of which one softmax is the weighed merge of context and all else.
+
+    A context log-sum-exp l at temperature T counts as S·T·l + b: that much more than l is added to
+    each logit of the context.
+    """
+    weights = block.weights
+    context = logits[..., : block.context] / weights.temperature
+    context = context + mask.logits[:, : block.context]
+    seen = context if mask.blind is None else context.masked_fill(mask.blind, 0.0)
+    lse = torch.logsumexp(seen, -1, keepdim=True)
+    more = (weights.scale * weights.temperature - 1.0) * lse + weights.bias
+    rest = logits[..., block.context :] + mask.logits[:, block.context :]
+    return torch.cat([context + more, rest], -1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """What the registered function needs to know of the layer that calls it."""
+
+    number: int
+    attention: LayoutAttention
+    before_rope: Mapping[int, Tensor]
+
+
+_LAYERS: WeakKeyDictionary[nn.Module, _Layer] = WeakKeyDictionary()
+"""By attention module, as long as a pass runs or is computed anew."""
+
+
+@contextmanager
+def attending(model: Any, rotary: Rotary, attention: LayoutAttention) -> Iterator[None]:
+    """Let a model attend by a layout, and put back afterwards how it attended before.
+
+    Args:
+        model: a causal language model of transformers.
+        rotary: of the model.
+        attention: of the layout.
+    """
+    modules = [layer.self_attn for layer in model.get_decoder().layers]
+    before = model.config._attn_implementation  # noqa: SLF001 - there is no public getter
+    outer = {module: _LAYERS[module] for module in modules if module in _LAYERS}
+    try:
+        model.set_attn_implementation(IMPLEMENTATION)
+        with rotary.latest() as keys:
+            for number, module in enumerate(modules):
+                _LAYERS[module] = _Layer(number, attention, keys)
+            yield
+    finally:
+        for module in modules:
+            _LAYERS.pop(module, None)
+        _LAYERS.update(outer)
+        model.set_attn_implementation(before)
+
+
+def plan_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attend by the layout of the pass that runs: the registered function.
+
+    Args:
+        module: the attention module that calls.
+        query: (1, heads, tokens, head_dim), rotated.
+        key: (1, kv_heads, tokens, head_dim), rotated.
+        value: the same shape.
+        attention_mask: must be None; what is visible is decided by the layout.
+        scaling: logit scale; None means 1/sqrt(head_dim).
+        dropout: must be 0.
+        **kwargs: passed by the model: `softcap`, `sliding_window` (a key is seen from fewer
+            positions away than that) and `s_aux` (sinks: one logit a head, of nothing) are obeyed.
+
+    Returns:
+        Output (1, tokens, heads, head_dim) and None for the weights.
+
+    Raises:
+        UnsupportedModelError: outside of a pass, or for features that are not proven here.
+    """
+    layer = _LAYERS.get(module)
+    if layer is None:
+        raise UnsupportedModelError(
+            "this model is prepared for passes over encoding plans: call it through PlanPass, "
+            "or model.set_attn_implementation('sdpa') first"
+        )
+    refused = {name for name in ("position_bias",) if kwargs.get(name) is not None}
+    if attention_mask is not None or dropout or refused or len(query) != 1:
+        raise UnsupportedModelError(
+            f"{type(module).__name__} asks for attention that training over plans does not "
+            f"support: mask {attention_mask is not None}, dropout {dropout}, batch {len(query)}, "
+            f"{sorted(refused)}"
+        )
+    way = _Way(
+        query.shape[-1] ** -0.5 if scaling is None else scaling,
+        kwargs.get("softcap"),
+        kwargs.get("sliding_window"),
+        kwargs.get("s_aux"),
+    )
+    before_rope = layer.before_rope[layer.number]
+    out = layer.attention.attend(layer.number, before_rope, query[0], key[0], value[0], way)
+    return out[None], None
+
+
+def register() -> None:
+    """Make the function known to transformers; again is harmless."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    AttentionInterface.register(IMPLEMENTATION, plan_attention)
+    AttentionMaskInterface.register(IMPLEMENTATION, lambda *_args, **_kwargs: None)
