@@ -1,0 +1,1 @@
+"""Questions with retrieved, pruned passages out of data folders, for a model to learn from."""
