@@ -3,7 +3,7 @@
 from typing import Any
 
 from pipelines.flow.blocks import ResourceUse
-from rag.errors import ModelNotFoundError
+from rag.errors import AdapterError, ModelNotFoundError
 from rag.models.http_service import checked_url
 
 _SCHEMES = ("http://", "https://")
@@ -23,10 +23,17 @@ def language_model(name: str, **local: Any) -> ResourceUse:
         **local: options of `lm.transformers`.
 
     Raises:
+        AdapterError: for a URL with an adapter, as nothing can be merged into a service's model.
         ModelNotFoundError: for a URL that names no model, or that nothing may be sent to.
     """
     if not is_remote(name):
         return ResourceUse(use="lm.transformers", options={"model": name, **local})
+    adapter = local.get("adapter", "auto")
+    if adapter not in ("none", "auto"):
+        raise AdapterError(
+            "an adapter is merged into a model that runs here; for a service it must be none or "
+            f"auto, got {adapter!r}"
+        )
     base_url, _, model = name.partition("#")
     if not model:
         raise ModelNotFoundError(

@@ -27,6 +27,10 @@ class UnsupportedModelError(DovetailError):
     """A model family, or a request to it, for which KV reuse is not proven exact."""
 
 
+class AdapterError(DovetailError):
+    """An adapter that is missing or damaged, or was trained on another model."""
+
+
 class FolderLockedError(DovetailError):
     """A folder that another process is writing to; the message holds that process's id."""
 

@@ -436,6 +436,8 @@ class Answer:
         finish: why generation ended.
         attention: where the model looked while it answered, one a passage; empty if nobody asked.
         context: how each passage was read, in their order; empty where the generator does not tell.
+        adapter: hash of the adapter that is merged into the model, as `ModelIdentity.adapter`;
+            empty without one, and where the generator does not tell.
     """
 
     text: str
@@ -452,6 +454,7 @@ class Answer:
     finish: Literal["stop", "length", ""] = ""
     attention: tuple[Attention, ...] = ()
     context: tuple[ContextStep, ...] = ()
+    adapter: str = ""
 
     def _repr_html_(self) -> str:
         from rag.tracing.html import answer_html

@@ -39,6 +39,7 @@ def local_model(
     dtype: DtypeName = "auto",
     download: bool = False,
     placed_bytes: Annotated[int, Bounds(low=0)] = RAM_BYTES // 2,
+    adapter: str = "auto",
 ) -> LocalModel:
     """A language model from an installed package, a folder or file, or the hub.
 
@@ -47,8 +48,10 @@ def local_model(
         dtype: of the forward pass; `auto` is bfloat16 where that is fast, else float32.
         download: let a name without `/` reach the hub too.
         placed_bytes: RAM for passages in the form that attention reads.
+        adapter: for reading cached passages: `auto` is the one that comes with Dovetail for this
+            model, or none; `none`; or a folder that `dovetail adapt` wrote.
     """
-    return LocalModel.open(model, dtype, download, placed_bytes)
+    return LocalModel.open(model, dtype, download, placed_bytes, adapter)
 
 
 def openai_compatible(

@@ -63,16 +63,18 @@ def as_json(answer: "Answer") -> dict[str, Any]:
         "timings_ms": dict(answer.timings_ms),
         "mode": answer.mode,
         "model": answer.model,
+        **({"adapter": answer.adapter} if answer.adapter else {}),
     }
 
 
 def draw(answer: "Answer") -> None:
     """Print the answer with its citations, and a line of numbers."""
     from rag.generation.citations import marked
+    from rag.generation.refusal import is_refusal
 
     if answer.abstained:
         say(REFUSAL)
-        if answer.text:
+        if answer.text and not is_refusal(answer.text):
             say(f"  (what the model said, unsupported: {answer.text})")
     else:
         say(marked(answer.text, answer.citations, answer.unsupported))

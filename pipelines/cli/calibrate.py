@@ -148,7 +148,8 @@ def _measured(
             questions = questions_of_data(args.data, args.limit, args.seed)
         if not args.quiet and not args.json:
             remark("loading the model …")
-        lm = LocalModel.open(args.model, args.dtype, args.download, args.kv_ram // 2)
+        budget = args.kv_ram // 2
+        lm = LocalModel.open(args.model, args.dtype, args.download, budget, args.adapter)
         with pipeline.bind(index=index, lm=lm) as bound:
             report = calibrate(
                 bound,
@@ -175,6 +176,8 @@ def _given(args: argparse.Namespace) -> list[str]:
         given.append(f"--data={args.data}")
     if args.budget is not None:
         given.append(f"--budget={args.budget:g}")
+    if args.adapter != "auto":
+        given.append(f"--adapter={args.adapter}")
     return [*given, *(f"--try={one}" for one in args.tried), f"--limit={args.limit}",
             f"--seed={args.seed}"]  # fmt: skip
 

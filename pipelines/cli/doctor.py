@@ -58,6 +58,7 @@ def examine(*, online: bool = False) -> dict[str, Any]:
     Args:
         online: whether to ask the hub for an answer.
     """
+    from rag.adaptation.shipped import adapter_name, shipped_adapters
     from rag.models.resolve import ENCODERS, LANGUAGE_MODELS
     from rag.models.user_cache import user_cache
 
@@ -82,6 +83,7 @@ def examine(*, online: bool = False) -> dict[str, Any]:
         "versions": versions,
         "compute": _compute() if versions["torch"] else {},
         "models": models,
+        "adapters": {adapter_name(folder): str(folder) for folder in shipped_adapters()},
         "caches": {"dovetail": str(user_cache()), "hub": _hub_cache()},
         "offline": os.environ.get("HF_HUB_OFFLINE", "") not in {"", "0"},
         "missing": missing,
@@ -176,6 +178,8 @@ def _draw(found: dict[str, Any]) -> None:
         )
     for name, path in found["models"].items():
         say(f"model {name}: {path or 'not found'}")
+    for name in found["adapters"]:
+        say(f"adapter: {name}")
     for name, path in found["caches"].items():
         say(f"cache of {name}: {path}")
     say(f"offline mode: {'on' if found['offline'] else 'off'}")

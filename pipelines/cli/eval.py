@@ -254,7 +254,9 @@ def _asker(args: argparse.Namespace, watched: "Progress", *, answers: bool) -> "
         args.data,
         encoder=LateEncoder("minilm", download=args.download),
         sets=args.sets,
-        choice=ModelChoice(args.model, args.dtype, args.download, args.kv_ram, args.kv_disk),
+        choice=ModelChoice(
+            args.model, args.dtype, args.download, args.kv_ram, args.kv_disk, args.adapter
+        ),
         answers=answers,
         progress=watched,
     )

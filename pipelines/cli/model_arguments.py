@@ -8,6 +8,10 @@ MODEL_NAMES = (
     "a local folder or .gguf file, a hub id owner/name, or a service's URL and its model: "
     "http://127.0.0.1:8000/v1#MODEL (key, if it needs one: variable OPENAI_API_KEY)"
 )
+ADAPTER_HELP = (
+    "for reading cached passages: auto, the one that comes with Dovetail for this model, if any; "
+    "none; or a folder that `dovetail adapt` wrote (default: auto)"
+)
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", re.IGNORECASE)
 
@@ -24,6 +28,11 @@ def size(text: str) -> int:
     return int(float(found[1]) * _UNITS[found[2].lower()])
 
 
+def add_adapter_argument(group: argparse._ArgumentGroup) -> None:
+    """Add `--adapter`."""
+    group.add_argument("--adapter", metavar="none|auto|DIR", default="auto", help=ADAPTER_HELP)
+
+
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the language model's arguments and the budgets of the KV store."""
     group = parser.add_argument_group("language model")
@@ -34,6 +43,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"smollm2-135m, {MODEL_NAMES} "
         "(default: smollm2-135m; any larger instruct model answers better)",
     )
+    add_adapter_argument(group)
     group.add_argument("--dtype", choices=DTYPES, default="auto", help="default: auto, the fastest")
     group.add_argument(
         "--download", action="store_true", help="allow to fetch a model of a known short name"

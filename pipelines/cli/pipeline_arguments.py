@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.cli.model_arguments import DTYPES, MODEL_NAMES, size
+from pipelines.cli.arguments import UsageError
+from pipelines.cli.model_arguments import DTYPES, MODEL_NAMES, add_adapter_argument, size
 
 if TYPE_CHECKING:
     from pipelines.flow.pipeline import Pipeline
@@ -41,6 +42,7 @@ def add_resource_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("resources")
     group.add_argument("-i", "--index", metavar="DIR", type=Path, help="binds the index")
     group.add_argument("--model", metavar="NAME", help=f"binds lm: smollm2-135m, {MODEL_NAMES}")
+    add_adapter_argument(group)
     group.add_argument("--dtype", choices=DTYPES, default="auto", help="default: auto, the fastest")
     group.add_argument(
         "--download", action="store_true", help="allow to fetch a model of a known short name"
@@ -94,11 +96,14 @@ def resources(args: argparse.Namespace) -> dict[str, Any]:
             "kv_disk": args.kv_disk,
         }
         found["index"] = ResourceUse(use="index.folder", options=options)
+    if args.model is None and args.adapter != "auto":
+        raise UsageError(f"--adapter belongs to --model, got only --adapter {args.adapter}")
     if args.model is not None:
         found["lm"] = language_model(
             args.model,
             dtype=args.dtype,
             download=args.download,
             placed_bytes=args.kv_ram // 2,
+            adapter=args.adapter,
         )
     return found

@@ -17,8 +17,9 @@ BATCH = 8
 pass, as many as that."""
 _EXAMPLE = """\
 Without it the first question about a passage encodes and stores it. Interrupt it at any moment:
-the next run goes on. A passage's KV depends on the prompt before it: give the --prompt that you ask
-with, or the pipeline file whose step generate.cached has one of your own.
+the next run goes on. A passage's KV depends on the prompt before it and on the model's adapter:
+give the --prompt and the --adapter that you ask with, or the pipeline file whose step
+generate.cached has a prompt of your own.
 
 examples:
   dovetail precompute notes.idx --kv-disk 20GB
@@ -45,15 +46,12 @@ def run(args: argparse.Namespace) -> int:
     from kvstore.precompute import Precompute
     from kvstore.store import KVStore
     from pipelines.index_folder import open_index
-    from rag.generation.engine import Engine
     from rag.generation.local_model import LocalModel
-    from rag.models.language_model import load_language_model
 
     index = open_index(args.index)
     wanted = _prompt(args)
-    loaded = load_language_model(args.model, dtype=args.dtype, download=args.download)
-    engine = Engine(loaded.model, loaded.identity, placed_bytes=args.kv_ram)
-    prompt = LocalModel(loaded).prompt_of(wanted)
+    lm = LocalModel.open(args.model, args.dtype, args.download, args.kv_ram, args.adapter)
+    engine, prompt = lm.engine(), lm.prompt_of(wanted)
     prefix = prompt.prefix()
     segments = [prefix, *(prompt.passage(p, prefix) for p in index.passages.values())]
     tokens = sum(len(segment) for segment in segments)
@@ -89,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
             {
                 "index": str(args.index),
                 "model": args.model,
+                "adapter": lm.adapter,
                 "bytes_per_token": engine.kv_bytes_per_token,
                 "bytes_per_passage": each,
                 "projected_bytes": total,

@@ -48,6 +48,7 @@ class ModelChoice:
         download: let short names reach the hub.
         kv_ram: bytes of RAM for KV.
         kv_disk: bytes of disk for KV.
+        adapter: of the model: `auto`, `none` or a folder.
     """
 
     model: str | None = None
@@ -55,6 +56,7 @@ class ModelChoice:
     download: bool = False
     kv_ram: int = 4_000_000_000
     kv_disk: int = 10_000_000_000
+    adapter: str = "auto"
 
 
 class PipelineAsker:
@@ -204,8 +206,14 @@ def asker_of(
             dtype=choice.dtype,
             download=choice.download,
             placed_bytes=choice.kv_ram // 2,
+            adapter=choice.adapter,
         )
-    model = (choice.model or MODEL, choice.dtype) if "lm" in bound else None
+    elif choice.adapter != "auto" and "lm" in pipeline.checked.needed:
+        raise UnaskableError(
+            f"{pipeline.name!r} declares its own lm, so the adapter {choice.adapter!r} needs "
+            "--model, or stands there as the option `adapter`"
+        )
+    model = (choice.model or MODEL, choice.dtype, choice.adapter) if "lm" in bound else None
     depends = repr((definition, model, encoder.fingerprint, data_sha(data)))
     config = hashlib.sha256(depends.encode()).hexdigest()[:16]
     return PipelineAsker(pipeline.bind(**bound), config=config, left_out=left_out)

@@ -483,6 +483,7 @@ class GenerateCached:
             timings_ms=telling.timings_ms(state.kv_ms),
             mode=self.mode,
             model=self.engine.identity.name,
+            adapter=self.engine.identity.adapter,
             prompt=self.prompt_text(plan),
             context=self._steps(passages, plan),
             finish=telling.finish(self.engine.room(state.position, self.sampling.max_tokens)),

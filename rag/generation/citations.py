@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from rag.generation.refusal import is_refusal
 from rag.records import Answer, Attention, Citation, Passage, Query, Span
 from rag.text.sentences import split_sentences
 from rag.text.terms import query_terms, terms
@@ -43,7 +44,12 @@ class Attribution:
         return not self.citations
 
     def attached_to(self, answer: Answer) -> Answer:
-        """Return the answer with this evidence; unsupported, it abstains."""
+        """Return the answer with this evidence; unsupported, it abstains.
+
+        A refusal abstains whatever its word is found in: it claims nothing that could be cited.
+        """
+        if is_refusal(answer.text):
+            return replace(answer, citations=(), unsupported=(), abstained=True)
         return replace(
             answer,
             citations=self.citations,

@@ -117,6 +117,7 @@ class GenerateEnsemble:
             timings_ms=telling.timings_ms(sum(state.kv_ms for state in states)),
             mode=MODE,
             model=self.lm.name,
+            adapter=self.lm.identity.adapter,
             prompt=BETWEEN_PROMPTS.join(self.lm.prompt.plan_text(plan) for plan in plans),
             finish=telling.finish(room),
         )

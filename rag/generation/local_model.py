@@ -39,6 +39,8 @@ class LocalModel:
     Attributes:
         identity: what the model's KV and its output depend on.
         prompt: tokenises for the model.
+        adapter: what a person calls the adapter that is merged into the model: `none`,
+            `NAME (shipped)`, or its folder.
         notes: what a user should see, as that KV reuse is refused and a fallback is at work.
     """
 
@@ -49,6 +51,7 @@ class LocalModel:
         placed_bytes: int = PLACED_BYTES,
         template: PromptTemplate = PromptTemplate(),
         passed: PassedTests | None = None,
+        adapter: str = "none",
     ) -> None:
         """Wrap a model that is loaded; nothing runs before the first use.
 
@@ -57,8 +60,10 @@ class LocalModel:
             placed_bytes: budget of each engine for passages in the form that attention reads.
             template: the text around passages and question, for generators.
             passed: remembers the engine's self-test; None runs it once for this object.
+            adapter: what a person calls the adapter that was merged into the model.
         """
         self.identity: ModelIdentity = loaded.identity
+        self.adapter = adapter
         self.prompt = PromptEncoder(loaded.tokenizer, loaded.identity, template)
         self._model = loaded.model
         self._placed_bytes = placed_bytes
@@ -77,6 +82,7 @@ class LocalModel:
         dtype: Literal["auto", "float32", "bfloat16", "float16", "float64"] = "auto",
         download: bool = False,
         placed_bytes: int = PLACED_BYTES,
+        adapter: str = "auto",
     ) -> Self:
         """Load a language model from an installed package, a local folder or file, or the hub.
 
@@ -85,14 +91,23 @@ class LocalModel:
             dtype: of the forward pass; `auto` is bfloat16 where that is fast, else float32.
             download: let a name without `/` reach the hub too.
             placed_bytes: RAM for passages in the form that attention reads.
+            adapter: for reading cached passages: `auto` is the one that comes with Dovetail for
+                this model, or none; `none`; or a folder that `dovetail adapt` wrote.
 
         Raises:
+            AdapterError: if the adapter is none, is damaged, or belongs to another model.
             ModelNotFoundError: if nothing resolves the name, or what it names holds no model.
         """
+        from rag.adaptation.adapter import adapted
+        from rag.adaptation.shipped import adapter_name, resolve_adapter
         from rag.models.language_model import load_language_model
 
         loaded = load_language_model(name, dtype=dtype, download=download)
-        return cls(loaded, placed_bytes=placed_bytes, passed=PassedTests())
+        folder = resolve_adapter(adapter, loaded.identity)
+        if folder is not None:
+            loaded = adapted(loaded, folder)
+        called = adapter_name(folder)
+        return cls(loaded, placed_bytes=placed_bytes, passed=PassedTests(), adapter=called)
 
     @property
     def name(self) -> str:

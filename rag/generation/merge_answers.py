@@ -9,6 +9,7 @@ from typing import Annotated
 from rag.bounds import Bounds
 from rag.generation.citations import SupportMatcher
 from rag.generation.evidence import merged_passages, with_costs
+from rag.generation.refusal import is_refusal
 from rag.protocols import Encoder, TextModel
 from rag.records import Answer, Query
 from rag.text.normalise import normalised_answer
@@ -130,6 +131,8 @@ class MergeAnswers:
             prompt=prompt,
             finish=wrote.finish,
         )
+        if is_refusal(text):
+            answer = found.attached_to(answer)
         costs = with_costs(answer, parts)
         tokens = replace(costs.tokens, generated=costs.tokens.generated + len(wrote.tokens))
         return replace(costs, tokens=tokens)

@@ -20,6 +20,7 @@ Event = tuple[str, dict[str, Any]]
 Described = set[tuple[str, str]]
 
 _SHOWN = 200
+_HASH = 12
 
 
 def events_of(value: Any, described: Described | None = None) -> list[Event]:
@@ -189,6 +190,7 @@ def _generated(answer: Answer) -> dict[str, Any]:
     return {
         "text": answer.text,
         "model": answer.model,
+        **({"adapter": answer.adapter[:_HASH]} if answer.adapter else {}),
         "tokens": answer.tokens.generated,
         "ttft_ms": _number(timings.get("ttft")),
         "tokens_per_s": _rate(answer.tokens.generated, timings.get("decode", 0.0)),

@@ -8,8 +8,8 @@ MASK = "***"
 _NAMES = frozenset(
     (
         *("kind", "name", "id", "started", "use", "path", "step", "pipeline", "pipeline_sha"),
-        *("passage", "passage_id", "document", "forced", "method", "mode", "model", "finish"),
-        *("source", "index", "device", "dtype"),
+        *("passage", "passage_id", "document", "forced", "method", "mode", "model", "adapter"),
+        *("finish", "source", "index", "device", "dtype"),
     )
 )
 _WHOLE = frozenset({"versions", "overrides", "segments", "labels"})

@@ -98,6 +98,8 @@ def _generated(event: Mapping[str, Any]) -> str:
         facts.append(
             f"log-probability {event['logprob_mean']:.2f}, least {event['logprob_min']:.2f}"
         )
+    if event.get("adapter"):
+        facts.append(f"adapter {event['adapter']}")
     if event.get("abstained"):
         facts.append("nothing supports it")
     said = f"“{short(event['text'], 100)}”" if "text" in event else "text not kept"

@@ -1,20 +1,28 @@
 """A local model as a text model: exact logits, shared beginnings, stop texts, token texts."""
 
 import copy
+import json
 import threading
 from dataclasses import asdict, replace
+from functools import partial
 
 import pytest
 import torch
 from tokenizers.processors import TemplateProcessing
 
-from rag.errors import UnsupportedModelError
+from kvstore.store import KVStore
+from rag.adaptation import shipped
+from rag.adaptation.adapter import AdapterConfig, adapted, load_adapter_config, save_adapter
+from rag.errors import AdapterError, UnsupportedModelError
 from rag.generation import local_model
+from rag.generation.cached import GenerateCached
+from rag.generation.decoding import Sampling
 from rag.generation.engine import READ_BLOCK, Engine
 from rag.generation.local_model import LocalModel, _Continuation
-from rag.models.language_model import LoadedModel
+from rag.models.language_model import LoadedModel, load_language_model
 from rag.protocols import Lookup, TextModel
-from rag.records import Completion
+from rag.records import Completion, Passage, Query, Span
+from rag.training.lora import DECODER_LINEARS, LoRA, lora_layers
 
 SHOT = "The assert statement inserts checks into a program. " * 6
 QUESTIONS = ["Why is yield lazy?", "What does it return?", "What"]
@@ -394,3 +402,68 @@ def test_opens_a_folder_by_its_name(tiny_model, tiny_tokenizer, tmp_path, monkey
     assert made.name == str(tmp_path / "m")
     assert made.engine().placed.budget == 5
     assert made.complete(["a"], max_tokens=2)[0].finish == "length"
+
+
+@pytest.fixture
+def taught(checkpoint, tmp_path, monkeypatch):
+    """Make an adapter of the tiny checkpoint: seed -> its folder."""
+    monkeypatch.setenv("DOVETAIL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(shipped, "SHIPPED", tmp_path / "weights")
+
+    def build(folder, seed=0, size=0.3):
+        loaded = load_language_model(str(checkpoint), dtype="float32")
+        lora = LoRA(2, 4.0, DECODER_LINEARS)
+        layers = lora.apply(loaded.model, torch.Generator().manual_seed(seed))
+        with torch.no_grad():
+            for layer in lora_layers(loaded.model).values():
+                layer.lora_b.copy_(size * torch.ones_like(layer.lora_b))
+        config = AdapterConfig.of(loaded.identity, lora, layers)
+        save_adapter(tmp_path / folder, loaded.model, config)
+        return tmp_path / folder
+
+    return build
+
+
+def test_an_adapter_is_merged_when_a_model_is_opened(checkpoint, taught):
+    folder = taught("own")
+    opened = partial(LocalModel.open, str(checkpoint), dtype="float32")
+    plain, own = opened(), opened(adapter=str(folder))
+    assert (plain.adapter, own.adapter) == ("none", str(folder))
+    assert own.identity == replace(plain.identity, adapter=load_adapter_config(folder).adapter)
+    assert own.fingerprint != plain.fingerprint
+    want = LocalModel(adapted(load_language_model(str(checkpoint), dtype="float32"), folder))
+    assert own.logprobs(SHOT, [" b"]) == want.logprobs(SHOT, [" b"])
+    assert abs(own.logprobs(SHOT, [" b"])[0] - plain.logprobs(SHOT, [" b"])[0]) > 0.01
+
+
+def test_the_shipped_adapter_is_taken_unless_it_is_declined(checkpoint, taught):
+    folder = taught("weights/tiny")
+    opened = partial(LocalModel.open, str(checkpoint), dtype="float32")
+    assert opened().adapter == opened(adapter="auto").adapter == "tiny (shipped)"
+    assert opened().identity.adapter == load_adapter_config(folder).adapter
+    assert opened(adapter="none").identity.adapter == ""
+
+
+def test_an_adapter_that_is_none_or_another_models_is_refused(checkpoint, taught, tmp_path):
+    folder = taught("own")
+    with pytest.raises(AdapterError, match="adapter must be none, auto, or a folder"):
+        LocalModel.open(str(checkpoint), adapter=str(tmp_path / "missing"))
+    told = json.loads((folder / "config.json").read_text()) | {"base_weights": "b" * 64}
+    (folder / "config.json").write_text(json.dumps(told))
+    with pytest.raises(AdapterError, match="another model, or another revision of it"):
+        LocalModel.open(str(checkpoint), adapter=str(folder))
+
+
+def test_kv_stored_with_one_adapter_is_a_miss_with_another(checkpoint, taught, tmp_path):
+    text = "The yield statement returns values."
+    passage = Passage("p", "d", text, Span(0, len(text)), (Span(0, len(text)),))
+    choices = ["none", str(taught("a")), str(taught("b", seed=1)), str(taught("zero", size=0.0))]
+    with KVStore(tmp_path / "kv") as store:
+        seen = []
+        for choice in (*choices, *choices):
+            lm = LocalModel.open(str(checkpoint), dtype="float32", adapter=choice)
+            made = GenerateCached(lm.engine(store), lm.prompt, mode="ape", sampling=Sampling(2))
+            answer = made(Query("What?"), [passage])
+            assert answer.adapter == lm.identity.adapter
+            seen.append((answer.cache.hits, answer.cache.misses))
+    assert seen == [(0, 2)] * 4 + [(2, 0)] * 4
