@@ -1,0 +1,72 @@
+"""Held-out loss: how probable the answers of examples are that are not trained on, by encoding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rag.adaptation.losses import answer_loss
+from rag.adaptation.packing import passes
+from rag.training.precision import Precision, autocast
+
+if TYPE_CHECKING:
+    from rag.adaptation.encodings import Encoding, Plans
+    from rag.adaptation.lessons import Lesson
+    from rag.adaptation.plan_pass import PlanPass
+
+MEAN = "nll"
+"""Name of the mean over all encodings; that of one of them is `nll_` and the encoding's name."""
+
+
+class AnswerLoss:
+    """Scores a model that changes from one look to the next."""
+
+    def __init__(
+        self,
+        model: Any,
+        reads: PlanPass,
+        plans: Plans,
+        lessons: Sequence[Lesson],
+        encodings: Sequence[Encoding],
+        pass_tokens: int,
+    ) -> None:
+        """Make the plans.
+
+        Args:
+            model: that `reads` runs.
+            reads: the forward pass.
+            plans: knows the encodings.
+            lessons: held out, at least one.
+            encodings: in which each is read, as it was pruned.
+            pass_tokens: most tokens of a pass.
+        """
+        self._model, self._reads = model, reads
+        self._names = [one.name for one in encodings]
+        groups = [[one.reading(plans, way) for way in encodings] for one in lessons]
+        self._passes = [
+            [groups[row] for row in together] for together in passes(groups, pass_tokens)
+        ]
+        self._count = len(lessons)
+
+    def figures(self, precision: Precision = "float32") -> dict[str, float]:
+        """Return the mean negative log-probability of an answer's token, in nats, by encoding.
+
+        It is a mean over the tokens of an answer first, and then over the answers.
+        """
+        import torch
+
+        device = self._model.device
+        sums = torch.zeros(len(self._names), dtype=torch.float64)
+        with torch.no_grad():
+            for groups in self._passes:
+                readings = [one for group in groups for one in group]
+                with autocast(precision, device):
+                    said = self._reads.logits(readings)
+                losses = [
+                    answer_loss(logits, torch.tensor(one.answer, device=device))
+                    for logits, one in zip(said, readings, strict=True)
+                ]
+                sums += torch.stack(losses).double().cpu().view(len(groups), -1).sum(0)
+        means = (sums / self._count).tolist()
+        by_name = {f"{MEAN}_{name}": one for name, one in zip(self._names, means, strict=True)}
+        return {MEAN: sum(means) / len(means)} | by_name
