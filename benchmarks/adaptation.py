@@ -1,12 +1,15 @@
 """A model before and after it was adapted to cached passages: rows, then a page that judges both.
 
-    python benchmarks/adaptation.py generate EXAMPLES -o ROWS --adapter none
-    python benchmarks/adaptation.py generate EXAMPLES -o ROWS --adapter auto
+    python benchmarks/adaptation.py prepare ../shared/data -o EXAMPLES
+    dovetail adapt EXAMPLES/train.jsonl.gz -o ADAPTER --dev EXAMPLES/dev.jsonl.gz
+    python benchmarks/adaptation.py generate EXAMPLES/test.jsonl.gz -o ROWS --adapter none
+    python benchmarks/adaptation.py generate EXAMPLES/test.jsonl.gz -o ROWS --adapter auto
     python benchmarks/adaptation.py page ROWS -o docs
 
-EXAMPLES is a file of `rag.adaptation.examples`. `generate` asks every question in every setting and
-goes on where it was stopped; base and adapter can share a folder, also at the same time. `page`
-writes `adaptation-results.csv`, every measured value of one or several folders, and from it
+`prepare` makes the questions that judge an adapter, those that choose its weights, and those that
+it learns, and keeps them apart. `generate` asks every question in every setting and goes on where
+it was stopped; base and adapter can share a folder, also at the same time. `page` writes
+`adaptation-results.csv`, every measured value of one or several folders, and from it
 `adaptation-results.md` and `.svg`, of as many rows as there are; without ROWS it makes them from
 the values that are there.
 """
@@ -25,6 +28,14 @@ def main() -> None:
         from adaptation_page import write_page
 
         print(write_page(args.rows, args.out))
+        return
+    if args.command == "prepare":
+        from adaptation_data import prepare_all
+
+        from pipelines.cli.terminal import progress
+
+        with progress() as watched:
+            print(prepare_all(args.data, args.out, watched))
         return
     from adaptation_rows import Run, generate
 
@@ -46,6 +57,8 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
+    prepare = commands.add_parser("prepare", help="examples to judge by and to learn from")
+    prepare.add_argument("data", type=Path, help="folder of the evaluation data sets")
     generate = commands.add_parser("generate", help="rows of a model's answers to examples")
     generate.add_argument("examples", type=Path, help="a .jsonl or .jsonl.gz file")
     generate.add_argument("--model", default="smollm2-135m")
@@ -61,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     page = commands.add_parser("page", help="values, page and picture")
     page.add_argument("rows", type=Path, nargs="*", help="folders that generate wrote")
-    for command in (generate, page):
+    for command in (prepare, generate, page):
         command.add_argument("-o", "--out", type=Path, required=True, help="folder to write to")
     return parser
 

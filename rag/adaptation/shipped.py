@@ -60,6 +60,29 @@ def resolve_adapter(choice: str, identity: ModelIdentity) -> Path | None:
     return folder
 
 
+def passed_over(choice: str, identity: ModelIdentity) -> str | None:
+    """Return a note where `auto` found an adapter for this model's name, but for other weights.
+
+    Args:
+        choice: as of `resolve_adapter`.
+        identity: of the model as it comes.
+
+    Raises:
+        AdapterError: if a shipped folder is damaged.
+    """
+    from rag.adaptation.adapter import load_adapter_config
+
+    if choice != AUTO or shipped_adapter(identity) is not None:
+        return None
+    for folder in shipped_adapters():
+        if load_adapter_config(folder).base == identity.name:
+            return (
+                f"the adapter that comes with Dovetail for {identity.name} is for other weights "
+                f"than these ({identity.weights[:12]}), so none is used"
+            )
+    return None
+
+
 def adapter_name(folder: Path | None) -> str:
     """Return what a person calls an adapter: `none`, `NAME (shipped)`, or its folder."""
     if folder is None:

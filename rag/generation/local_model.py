@@ -99,7 +99,7 @@ class LocalModel:
             ModelNotFoundError: if nothing resolves the name, or what it names holds no model.
         """
         from rag.adaptation.adapter import adapted
-        from rag.adaptation.shipped import adapter_name, resolve_adapter
+        from rag.adaptation.shipped import adapter_name, passed_over, resolve_adapter
         from rag.models.language_model import load_language_model
 
         loaded = load_language_model(name, dtype=dtype, download=download)
@@ -107,7 +107,10 @@ class LocalModel:
         if folder is not None:
             loaded = adapted(loaded, folder)
         called = adapter_name(folder)
-        return cls(loaded, placed_bytes=placed_bytes, passed=PassedTests(), adapter=called)
+        model = cls(loaded, placed_bytes=placed_bytes, passed=PassedTests(), adapter=called)
+        note = passed_over(adapter, loaded.identity) if folder is None else None
+        model.notes = (note,) if note else ()
+        return model
 
     @property
     def name(self) -> str:
@@ -168,7 +171,9 @@ class LocalModel:
                         memory.add(self.identity)
                     return self._engines.setdefault(key, made)
             if fallback:
-                self.notes = (f"KV reuse refused: {self._plain.reason}; mode sequential",)
+                refused = f"KV reuse refused: {self._plain.reason}; mode sequential"
+                if refused not in self.notes:
+                    self.notes = (*self.notes, refused)
                 return self._plain
             raise UnsupportedModelError(self._plain.reason)
 

@@ -9,6 +9,7 @@ from rag.adaptation import shipped
 from rag.adaptation.adapter import AdapterConfig, save_adapter
 from rag.adaptation.shipped import (
     adapter_name,
+    passed_over,
     resolve_adapter,
     shipped_adapter,
     shipped_adapters,
@@ -92,3 +93,15 @@ def test_what_is_shipped_today_is_whole():
     for folder in shipped_adapters():
         assert load_adapter_config(folder).base == folder.name
         assert sum(file.stat().st_size for file in folder.iterdir()) <= 10_500_000
+
+
+def test_a_model_of_the_same_name_with_other_weights_is_told_of(root):
+    write(root / "tiny", TINY)
+    changed = replace(TINY, weights="c" * 64)
+    assert passed_over("auto", changed) == (
+        "the adapter that comes with Dovetail for tiny is for other weights than these "
+        "(cccccccccccc), so none is used"
+    )
+    assert passed_over("none", changed) is None
+    assert passed_over("auto", TINY) is None
+    assert passed_over("auto", replace(changed, name="elsewhere")) is None
