@@ -21,7 +21,8 @@ class Choice:
         apart: what is not learned from.
         without_answers: whether a question may have no answer without being unanswerable.
         only: ids of the questions to take, if not all.
-        refusals: share of unanswerable questions in a data set; `only` alone overrules it.
+        refusals: share of unanswerable questions in a data set; examples that were prepared have
+            theirs, and `only` alone overrules it, too.
         limit: the most questions of a data set in a source.
         seed: of the samples.
         left: questions that were not chosen, by reason; those outside `only` and the samples aside.
@@ -39,6 +40,11 @@ class Choice:
 
     def __call__(self, questions: Sequence[AskedQuestion]) -> list[AskedQuestion]:
         """Return a source's questions to learn from, in their order."""
+        return self._chosen(questions, self.refusals)
+
+    def _chosen(
+        self, questions: Sequence[AskedQuestion], refusals: float | None
+    ) -> list[AskedQuestion]:
         kept = []
         for question in questions:
             if self.only is not None and question.id not in self.only:
@@ -50,7 +56,7 @@ class Choice:
                 self.left[reason] += 1
         if self.only is not None and self.limit is None:
             return kept
-        return limited(kept, refusals=self.refusals, limit=self.limit, seed=self.seed)
+        return limited(kept, refusals=refusals, limit=self.limit, seed=self.seed)
 
     def of_rows(self, rows: Sequence[LabelledPassage]) -> list[AskedQuestion]:
         """Return the questions of labelled passages to learn from."""
@@ -73,7 +79,7 @@ class Choice:
             )
             for one in examples
         ]
-        kept = {(question.data, question.id) for question in self(questions)}
+        kept = {(one.data, one.id) for one in self._chosen(questions, None)}
         return [one for one in examples if (one.data, one.id) in kept]
 
     def _reason(self, question: AskedQuestion) -> str | None:

@@ -98,7 +98,8 @@ def prepare(
         shown: whether the paragraphs that a data folder shows with a question, its `context_ids`,
             are read in place of what search brings, ranked by search.
         search: over data folders; `bm25` needs no encoder.
-        refusals: share of unanswerable questions in a data set that has some, in [0, 1).
+        refusals: share of unanswerable questions in a data set that has some, in [0, 1); prepared
+            examples keep theirs.
         without_answers: whether questions are kept for which nobody wrote an answer.
         answer_words: the longest answer to learn, in words, at least 1.
         only: ids of questions to take, unanswerable ones whatever their share; None takes all.

@@ -150,20 +150,23 @@ def drawn(ids: Iterable[str], seed: int) -> list[str]:
 
 
 def limited(
-    questions: Sequence[AskedQuestion], *, refusals: float, limit: int | None, seed: int
+    questions: Sequence[AskedQuestion], *, refusals: float | None, limit: int | None, seed: int
 ) -> list[AskedQuestion]:
     """Return a sample of each data set with a share of unanswerable questions, in the given order.
 
     Args:
         questions: any number.
         refusals: share of a data set's questions that are unanswerable, in [0, 1), where there are
-            as many.
+            as many; None keeps the share that they have.
         limit: the most of a data set; None takes every answerable one.
         seed: of the sample.
     """
     taken: set[tuple[str, str]] = set()
     for data in dict.fromkeys(question.data for question in questions):
         of_data = [question for question in questions if question.data == data]
+        if refusals is None:
+            taken.update((data, id_) for id_ in drawn((q.id for q in of_data), seed)[:limit])
+            continue
         answerable = drawn((q.id for q in of_data if not q.unanswerable), seed)
         refused = drawn((q.id for q in of_data if q.unanswerable), seed)
         if limit is not None:
