@@ -31,6 +31,10 @@ class AdapterError(DovetailError):
     """An adapter that is missing or damaged, or was trained on another model."""
 
 
+class RouterError(DovetailError):
+    """A trained router that is missing or damaged, or was trained with another encoder."""
+
+
 class FolderLockedError(DovetailError):
     """A folder that another process is writing to; the message holds that process's id."""
 

@@ -53,6 +53,7 @@ _FOUND = "pipelines.catalogue.retrieval"
 _ORDERED = "pipelines.catalogue.reranking"
 _PRUNED = "pipelines.catalogue.pruning"
 _GRAPH = "pipelines.catalogue.graph"
+_ROUTED = "pipelines.catalogue.routing"
 
 OPERATORS = {
     "query.rewrite": Entry("rag.query.rewrite:Rewrite", "query transformation"),
@@ -68,6 +69,11 @@ OPERATORS = {
     "query.clarify": Entry("rag.query.clarify:Clarify", "query expansion"),
     "route.rules": Entry("rag.routing.rules:RuleRouter", "routing"),
     "route.complexity": Entry("rag.routing.complexity:ComplexityRouter", "routing"),
+    "route.descriptions": Entry("rag.routing.descriptions:DescriptionRouter", "routing"),
+    "route.examples": Entry("rag.routing.examples:ExampleRouter", "routing"),
+    "route.classifier": Entry(f"{_ROUTED}:classifier", "routing"),
+    "route.lm": Entry("rag.routing.lm:LMRouter", "routing"),
+    "route.ensemble": Entry(f"{_ROUTED}:ensemble", "routing"),
     "retrieve.sparse": Entry(f"{_FOUND}:sparse", "retriever selection"),
     "retrieve.learned": Entry(f"{_FOUND}:learned", "retriever selection"),
     "retrieve.dense": Entry(f"{_FOUND}:dense", "retriever selection"),

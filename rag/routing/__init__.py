@@ -1,10 +1,17 @@
-"""Routing: which arms of a flow a question takes."""
+"""Routing: which arms of a flow, or which corpora, a question goes to."""
 
 from rag.lazy import lazy_names
 
 _HOMES = {
     "ComplexityRouter": "rag.routing.complexity",
+    "DescriptionRouter": "rag.routing.descriptions",
+    "EnsembleRouter": "rag.routing.ensemble",
+    "ExampleRouter": "rag.routing.examples",
+    "LMRouter": "rag.routing.lm",
+    "LabelledQuery": "rag.routing.labelled_queries",
+    "RouteClassifier": "rag.routing.classifier",
     "RuleRouter": "rag.routing.rules",
+    "read_labelled_queries": "rag.routing.labelled_queries",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605
 __getattr__ = lazy_names(__name__, _HOMES)

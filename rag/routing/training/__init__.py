@@ -1,0 +1,1 @@
+"""Training of routers on labelled queries."""

@@ -1,0 +1,81 @@
+"""Routers in the catalogue: options, the trained folder, members of an ensemble, mistakes."""
+
+import numpy as np
+import pytest
+
+from pipelines.catalogue import routing
+from pipelines.catalogue.table import catalogue, load
+from rag.errors import RouterError
+from rag.records import Query
+from rag.routing import LabelledQuery
+from rag.routing.training.train_router import train_router
+
+NAMES = ("descriptions", "examples", "classifier", "lm", "ensemble")
+TOLD = {"pets": "cat dog", "sky": "sun star"}
+
+
+class Letters:
+    name = fingerprint = "letters"
+    dim = 5
+
+    def encode_queries(self, texts):
+        return self.encode(texts)
+
+    def encode(self, texts, *, progress=None):
+        vectors = np.array([[1, *(t.count(c) for c in "csdt")] for t in texts], np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    queries = [
+        LabelledQuery(f"{label}{row}", f"{text} {row}", (label,))
+        for label, text in TOLD.items()
+        for row in range(3)
+    ]
+    train_router(queries, Letters(), folds=2).save(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_router_is_listed_with_docs_and_its_resource(name):
+    spec = catalogue().operators[f"route.{name}"]
+    assert spec.submodule == "routing"
+    assert spec.batched
+    assert [port.name for port in spec.inputs] == ["query"]
+    assert spec.output.name == "route"
+    assert all(option.about for option in spec.options)
+    needs = {need.name: need.optional for need in spec.needs}
+    assert needs == ({"lm": False} if name == "lm" else {"encoder": False, "lm": True} if name
+                     == "ensemble" else {"encoder": False})  # fmt: skip
+    assert load(spec.target) is not None
+
+
+def test_a_classifier_is_read_and_may_be_changed(folder):
+    read = routing.classifier(Letters(), model=folder)
+    changed = routing.classifier(Letters(), model=folder, trust=0.5, threshold=0.25)
+    assert (changed.trust, changed.threshold) == (0.5, 0.25)
+    assert read.trust != 0.5
+    assert read(Query("cat dog 7")).labels == ("pets",)
+    with pytest.raises(RouterError, match="is no router"):
+        routing.classifier(Letters(), model=folder / "none")
+
+
+def test_members_of_an_ensemble_get_their_options(folder):
+    made = routing.ensemble(
+        Letters(), "lm", routers=("classifier", "examples", "descriptions", "lm"), rule="mean",
+        threshold=0.5, model=folder, descriptions=TOLD, examples={"sky": ["sun"]},
+        modalities={"sky": "m"},
+    )  # fmt: skip
+    names = ["RouteClassifier", "ExampleRouter", "DescriptionRouter", "LMRouter"]
+    assert [type(member).__name__ for member in made.routers] == names
+    assert (made.rule, made.threshold, made.modalities) == ("mean", 0.5, {"sky": "m"})
+    assert made.routers[1].examples == made.routers[3].examples == {"sky": ["sun"]}
+    assert made.routers[2].descriptions == made.routers[3].descriptions == TOLD
+
+
+def test_members_without_their_parts_are_refused():
+    with pytest.raises(ValueError, match="model must be the folder of a router"):
+        routing.ensemble(Letters())
+    with pytest.raises(ValueError, match="lm must be a language model for the member lm"):
+        routing.ensemble(Letters(), routers=("lm",))
