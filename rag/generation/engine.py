@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import weakref
 from contextlib import suppress
@@ -16,6 +15,7 @@ from rag.generation.attention import IMPLEMENTATION, Group, Scratch, register
 from rag.generation.attention_mass import Units
 from rag.generation.batch import DecodeBatch, Row, Shared, run_rows
 from rag.generation.decode_loops import DecodeLoops
+from rag.generation.model_lock import model_lock
 from rag.generation.one_row import many_rows, products_of
 from rag.generation.packed_encoding import PackedEncoder
 from rag.generation.placed_segments import PlacedSegments
@@ -45,9 +45,6 @@ FREE_ARENAS = 16
 
 _Part = tuple[Tensor, Tensor, Tensor]
 """Keys and values, (layers, kv_heads, tokens, head_dim) each, and positions, int64 (tokens,)."""
-
-# A forward pass that captures keys would capture those of any other on the same model.
-_LOCKS: weakref.WeakKeyDictionary[Any, threading.RLock] = weakref.WeakKeyDictionary()
 
 
 class Engine(DecodeLoops):
@@ -107,7 +104,7 @@ class Engine(DecodeLoops):
         )
         reads = reads_pieces(model, self._rotary.head_dim) if copy_context is None else False
         self.copy_context = not reads if copy_context is None else copy_context
-        self._lock = _LOCKS.setdefault(model, threading.RLock())
+        self._lock = model_lock(model)
         register()
         with self._lock:
             if tested:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
@@ -18,6 +19,9 @@ from rag.protocols import PassageCache
 from rag.records import Completion, ModelIdentity, text_sha
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from rag.adaptation.base_weights import BaseWeights
     from rag.generation.engine import Engine
     from rag.generation.plain_engine import PlainEngine
     from rag.generation.prefilled import Prefilled
@@ -34,7 +38,8 @@ class LocalModel:
 
     A prompt that begins as an earlier one did, with the same instructions and examples, is not read
     from its beginning again: whole blocks of tokens are taken over, which changes no result. Calls
-    may come from several threads; forward passes take turns.
+    may come from several threads; forward passes take turns. An adapter is for reading passages:
+    `complete` and `logprobs` ask the model as it came.
 
     Attributes:
         identity: what the model's KV and its output depend on.
@@ -52,6 +57,7 @@ class LocalModel:
         template: PromptTemplate = PromptTemplate(),
         passed: PassedTests | None = None,
         adapter: str = "none",
+        base: BaseWeights | None = None,
     ) -> None:
         """Wrap a model that is loaded; nothing runs before the first use.
 
@@ -61,9 +67,12 @@ class LocalModel:
             template: the text around passages and question, for generators.
             passed: remembers the engine's self-test; None runs it once for this object.
             adapter: what a person calls the adapter that was merged into the model.
+            base: what it was merged into, to complete prompts with; None completes with the model
+                as it is.
         """
         self.identity: ModelIdentity = loaded.identity
         self.adapter = adapter
+        self._base = base
         self.prompt = PromptEncoder(loaded.tokenizer, loaded.identity, template)
         self._model = loaded.model
         self._placed_bytes = placed_bytes
@@ -98,17 +107,29 @@ class LocalModel:
             AdapterError: if the adapter is none, is damaged, or belongs to another model.
             ModelNotFoundError: if nothing resolves the name, or what it names holds no model.
         """
-        from rag.adaptation.adapter import adapted
+        from rag.adaptation.adapter import adapted, load_adapter_config
+        from rag.adaptation.base_weights import BaseWeights
         from rag.adaptation.shipped import adapter_name, passed_over, resolve_adapter
         from rag.models.language_model import load_language_model
 
         loaded = load_language_model(name, dtype=dtype, download=download)
         folder = resolve_adapter(adapter, loaded.identity)
+        note = passed_over(adapter, loaded.identity) if folder is None else None
+        base = None
         if folder is not None:
             loaded = adapted(loaded, folder)
-        called = adapter_name(folder)
-        model = cls(loaded, placed_bytes=placed_bytes, passed=PassedTests(), adapter=called)
-        note = passed_over(adapter, loaded.identity) if folder is None else None
+            base = BaseWeights(
+                loaded.model,
+                load_adapter_config(folder).layers,
+                lambda: load_language_model(name, dtype=dtype, download=download).model,
+            )
+        model = cls(
+            loaded,
+            placed_bytes=placed_bytes,
+            passed=PassedTests(),
+            adapter=adapter_name(folder),
+            base=base,
+        )
         model.notes = (note,) if note else ()
         return model
 
@@ -239,11 +260,12 @@ class LocalModel:
             raise ValueError("prompts and stop must be lists of texts, got one text")  # noqa: TRY004
         sampling = Sampling(max_tokens, temperature, seed, top_k, top_p, min_p, tuple(stop))
         require_samples(sampling, num_return_sequences)
-        return [
-            completion
-            for prompt in prompts
-            for completion in self._complete(prompt, sampling, num_return_sequences)
-        ]
+        with self._as_it_came():
+            return [
+                completion
+                for prompt in prompts
+                for completion in self._complete(prompt, sampling, num_return_sequences)
+            ]
 
     def logprobs(self, prompt: str, continuations: Sequence[str]) -> list[float]:
         """Return the natural log-probability of each continuation after the prompt.
@@ -262,11 +284,15 @@ class LocalModel:
         if isinstance(continuations, str):
             raise ValueError("continuations must be a list of texts, got one text")  # noqa: TRY004
         ids = self._prompt_ids(prompt)
-        state = self._read(ids)
-        self._recent.add(ids, state.cache)
-        engine = self.engine(fallback=True)
-        scores = [engine.score(state, self.prompt.ids(text)) for text in continuations]
+        with self._as_it_came():
+            state = self._read(ids)
+            self._recent.add(ids, state.cache)
+            engine = self.engine(fallback=True)
+            scores = [engine.score(state, self.prompt.ids(text)) for text in continuations]
         return [float(score.double().sum()) for score in scores]
+
+    def _as_it_came(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._base is None else self._base.in_place()
 
     def _complete(self, prompt: str, sampling: Sampling, count: int) -> list[Completion]:
         ids = self._prompt_ids(prompt)

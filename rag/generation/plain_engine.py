@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import inspect
 import sys
-import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -15,6 +14,7 @@ from rag.errors import UnsupportedModelError
 from rag.generation.attention import IMPLEMENTATION
 from rag.generation.batch import DecodeBatch
 from rag.generation.decode_loops import DecodeLoops
+from rag.generation.model_lock import model_lock
 from rag.generation.one_row import products_of
 from rag.generation.prefilled import Prefilled
 from rag.records import CacheUse, ModelIdentity, Segment
@@ -90,7 +90,7 @@ class PlainEngine(DecodeLoops):
         self.identity = identity
         self.reason = reason
         self.cache = None
-        self._lock = threading.RLock()
+        self._lock = model_lock(model)
         parameters = inspect.signature(model.forward).parameters
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
 

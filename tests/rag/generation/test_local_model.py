@@ -19,6 +19,7 @@ from rag.generation.cached import GenerateCached
 from rag.generation.decoding import Sampling
 from rag.generation.engine import READ_BLOCK, Engine
 from rag.generation.local_model import LocalModel, _Continuation
+from rag.generation.plan import sequential_plan
 from rag.models.language_model import LoadedModel, load_language_model
 from rag.protocols import Lookup, TextModel
 from rag.records import Completion, Passage, Query, Span
@@ -432,8 +433,10 @@ def test_an_adapter_is_merged_when_a_model_is_opened(checkpoint, taught):
     assert own.identity == replace(plain.identity, adapter=load_adapter_config(folder).adapter)
     assert own.fingerprint != plain.fingerprint
     want = LocalModel(adapted(load_language_model(str(checkpoint), dtype="float32"), folder))
-    assert own.logprobs(SHOT, [" b"]) == want.logprobs(SHOT, [" b"])
-    assert abs(own.logprobs(SHOT, [" b"])[0] - plain.logprobs(SHOT, [" b"])[0]) > 0.01
+    plan = sequential_plan(own.prompt.whole(SHOT))
+    read, wanted, came = (one.engine().prefill(plan).logits for one in (own, want, plain))
+    assert torch.equal(read, wanted)
+    assert (read - came).abs().max() > 0.01
 
 
 def test_the_shipped_adapter_is_taken_unless_it_is_declined(checkpoint, taught):
@@ -467,3 +470,30 @@ def test_kv_stored_with_one_adapter_is_a_miss_with_another(checkpoint, taught, t
             assert answer.adapter == lm.identity.adapter
             seen.append((answer.cache.hits, answer.cache.misses))
     assert seen == [(0, 2)] * 4 + [(2, 0)] * 4
+
+
+def test_prompts_are_completed_by_the_model_as_it_came(checkpoint, taught):
+    folder = taught("own")
+    plain = LocalModel.open(str(checkpoint), dtype="float32", adapter="none")
+    own = LocalModel.open(str(checkpoint), dtype="float32", adapter=str(folder))
+    weights = {name: one.clone() for name, one in own.engine().model.named_parameters()}
+    prompts = [f"{SHOT}{question}" for question in QUESTIONS]
+    for _ in range(2):
+        assert own.complete(prompts, max_tokens=8) == plain.complete(prompts, max_tokens=8)
+        assert own.logprobs(prompts[0], [" yes", " no"]) == plain.logprobs(
+            prompts[0], [" yes", " no"]
+        )
+    after = dict(own.engine().model.named_parameters())
+    assert all(torch.equal(weights[name], after[name]) for name in weights)
+    plan = sequential_plan(own.prompt.whole(prompts[0]))
+    read = own.engine().prefill(plan).logits
+    assert not torch.allclose(read, plain.engine().prefill(plan).logits, atol=1e-3)
+
+
+def test_a_failed_completion_leaves_the_adapter_in_place(checkpoint, taught):
+    own = LocalModel.open(str(checkpoint), dtype="float32", adapter=str(taught("own")))
+    weights = {name: one.clone() for name, one in own.engine().model.named_parameters()}
+    with pytest.raises(UnsupportedModelError):
+        own.complete([SHOT * 400])
+    after = dict(own.engine().model.named_parameters())
+    assert all(torch.equal(weights[name], after[name]) for name in weights)
