@@ -58,6 +58,7 @@ def cached(
     context_slack_ms: Annotated[float, Bounds(low=0)] = 0.0,
     context_blend: Share = 0.0,
     context_cost: dict[str, float] | None = None,
+    refusal_threshold: Share = 0.7,
     fallback: bool = False,
 ) -> LanguageModel:
     """Answers from cached passages, with citations; little more than the question is prefilled.
@@ -126,6 +127,8 @@ def cached(
         context_blend: of `auto`: share of cached rows that is computed anew if the slack allows it.
         context_cost: constants of the cost model, by the names of `CostModel`, instead of those
             measured here, so that a run can be repeated elsewhere.
+        refusal_threshold: the least probability of a refusal that is believed, of a model with an
+            adapter: 0 believes every one, 1 none; below it the best other answer is given.
         fallback: whether a model whose KV cannot be reused answers in mode `sequential`, with a
             note; by default that is an error.
     """
@@ -164,6 +167,7 @@ def cached(
         length_penalty=length_penalty,
         cite=cite,
         heads=None if attention_heads is None else _pairs(attention_heads),
+        refusal_threshold=refusal_threshold,
     )
     return made if engine.reuses else made.with_mode("sequential")
 

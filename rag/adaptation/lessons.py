@@ -45,27 +45,6 @@ class Lesson:
         return self.example.data, self.example.id, whole
 
 
-def answer_ids(prompt: PromptEncoder, text: str) -> tuple[int, ...]:
-    """Return the tokens of an answer as a model should generate it, and then end it.
-
-    After a raw prompt that is the text with a space before it, unless the prompt ends with one, and
-    the template's stop text; after a chat the text and the token that ends a turn. The text is put
-    on one line.
-
-    Args:
-        prompt: of the model and template.
-        text: the answer.
-    """
-    said = " ".join(text.split())
-    template = prompt.template
-    if template.chat:
-        eos = prompt.tokenizer.eos_token_id
-        ends = sorted(prompt.stop_ids - {eos}) or sorted(prompt.stop_ids)
-        return (*prompt.ids(said), *(ends[:1] or prompt.ids(template.stop)))
-    space = "" if template.question[-1:].isspace() else " "
-    return (*prompt.ids(space + said), *prompt.ids(template.stop))
-
-
 def lessons(
     examples: Sequence[ReadingExample],
     prompt: PromptEncoder,
@@ -91,7 +70,7 @@ def lessons(
         elif not any(keeps(passage) for passage in one.passages):
             dropped["no sentence kept"] += 1
         else:
-            answer = answer_ids(prompt, one.target)
+            answer = prompt.answer(one.target)
             whole = _tokens(plans, one, whole=True) + len(answer)
             if whole > window:
                 dropped["longer than the model's window"] += 1

@@ -128,6 +128,7 @@ def _answered(generate: GenerateCached, group: Sequence[_Request]) -> dict[int, 
     states: list[Prefilled] = engine.prefill_batch(
         [request.plan for request in group], watch=generate.watches
     )
+    states = [generate.refusing(state) for state in states]
     for request, state in zip(group, states, strict=True):
         request.looked = generate.looking(state)
     decoding = engine.decode_batch(

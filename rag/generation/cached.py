@@ -45,6 +45,7 @@ from rag.generation.plan import (
 )
 from rag.generation.prompt import PromptEncoder
 from rag.generation.readable import absent, readable
+from rag.generation.refusal import REFUSAL, refusing_if_sure, require_probability
 from rag.records import Answer, ContextStep, Passage, Query, Segment
 
 if TYPE_CHECKING:
@@ -125,6 +126,8 @@ class GenerateCached:
             attended to; or, with `both`, of the sentences that support enough the one that the
             model looked at, too.
         heads: of the model, to look at; None means those known to be good, else all.
+        refusal_threshold: the least probability of a refusal that is believed, of a model with an
+            adapter, from 0 (every one) to 1 (none); below it the best other answer is given.
 
     Raises:
         ValueError: for an unknown mode, an option that is set and that the mode has no use for,
@@ -149,6 +152,7 @@ class GenerateCached:
     cite: Cite = "support"
     heads: Heads | None = None
     context: ContextPlanner = READ_ROWS
+    refusal_threshold: float = 0.7
     _costs: list[CostModel] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -166,6 +170,7 @@ class GenerateCached:
                 )
         if self.cite not in get_args(Cite):
             raise ValueError(f"cite must be one of {', '.join(get_args(Cite))}, got {self.cite!r}")
+        require_probability("refusal_threshold", self.refusal_threshold)
         if self.beams < 1:
             raise ValueError(f"beams must be at least 1, got {self.beams}")
         if self.beams > 1 and (self.sampling.temperature or self.cite != "support"):
@@ -207,7 +212,7 @@ class GenerateCached:
             yield abstention(passages, mode=self.mode, model=self.engine.identity.name)
             return
         plan = self.plan(query, read)
-        state = self.engine.prefill(plan, watch=self.watches)
+        state = self.refusing(self.engine.prefill(plan, watch=self.watches))
         looked = self.looking(state)
         yield from telling.pieces(self._tokens(state, telling, looked))
         self.engine.store(state.fresh)
@@ -244,7 +249,7 @@ class GenerateCached:
         if not read:
             return [abstention(passages, mode=self.mode, model=self.engine.identity.name)] * count
         plan = self.plan(query, read)
-        state = self.engine.prefill(plan)
+        state = self.refusing(self.engine.prefill(plan))
         found: Iterable[Iterable[int]]
         if self.beams > 1:
             found = self._searched(state, count)
@@ -265,6 +270,13 @@ class GenerateCached:
     def watches(self) -> bool:
         """Whether the model's attention to passages is kept."""
         return self.cite != "support" and self.engine.reuses
+
+    def refusing(self, state: Prefilled) -> Prefilled:
+        """Return the state of an answer's first token, which refuses only where that is sure."""
+        if not self.engine.identity.adapter:
+            return state
+        refusal = self.prompt.answer(REFUSAL)
+        return refusing_if_sure(self.engine, state, refusal, self.refusal_threshold)
 
     def telling(self) -> Telling:
         """Return what shows an answer of this generator while it grows."""

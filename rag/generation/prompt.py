@@ -166,6 +166,21 @@ class PromptEncoder:
         after = self._chat.after if self._chat else ()
         return (*self.ids(self.template.question_of(query)), *after)
 
+    def answer(self, text: str) -> tuple[int, ...]:
+        """Return the tokens of an answer as a model should generate it, and then end it.
+
+        After a raw prompt that is the text with a space before it, unless the prompt ends with one,
+        and the template's stop text; after a chat the text and the token that ends a turn. The text
+        is put on one line.
+        """
+        said = " ".join(text.split())
+        if self._chat:
+            eos = self.tokenizer.eos_token_id
+            ends = sorted(self.stop_ids - {eos}) or sorted(self.stop_ids)
+            return (*self.ids(said), *(ends[:1] or self.ids(self.template.stop)))
+        space = "" if self.template.question[-1:].isspace() else " "
+        return (*self.ids(space + said), *self.ids(self.template.stop))
+
     def whole(self, text: str) -> tuple[int, ...]:
         """Return the tokens of a text that a prompt begins with."""
         return (*self._beginning, *self.ids(text))

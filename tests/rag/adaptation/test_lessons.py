@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rag.adaptation.encodings import CACHED, SEQUENTIAL, Plans
-from rag.adaptation.lessons import answer_ids, lessons
+from rag.adaptation.lessons import lessons
 from rag.adaptation.packing import packed_tokens, passes
 from rag.generation.plan import PlacedRows
 from rag.generation.prompt import PromptEncoder
@@ -41,7 +41,7 @@ def learned(prompt):
 
 
 def test_an_answer_is_one_line_with_a_space_before_and_the_stop_text_after(prompt):
-    ids = answer_ids(prompt, " 42\n  cats ")
+    ids = prompt.answer(" 42\n  cats ")
     assert prompt.text(ids) == " 42 cats\n"
     assert ids == (*prompt.ids(" 42 cats"), *prompt.ids("\n"))
 
@@ -49,7 +49,7 @@ def test_an_answer_is_one_line_with_a_space_before_and_the_stop_text_after(promp
 def test_no_second_space_where_the_prompt_ends_with_one(tiny_tokenizer):
     spaced = replace(made.TEMPLATE, question="Q: {question}\nA: ", stop="##")
     prompt = PromptEncoder(tiny_tokenizer, IDENTITY, spaced)
-    assert prompt.text(answer_ids(prompt, "42 cats")) == "42 cats##"
+    assert prompt.text(prompt.answer("42 cats")) == "42 cats##"
 
 
 def test_the_answer_of_a_chat_ends_its_turn(tiny_tokenizer, monkeypatch):
@@ -57,7 +57,7 @@ def test_the_answer_of_a_chat_ends_its_turn(tiny_tokenizer, monkeypatch):
 
     monkeypatch.setattr(tiny_tokenizer, "chat_template", CHAT)
     prompt = PromptEncoder(tiny_tokenizer, IDENTITY, TEMPLATES["chat"])
-    ids = answer_ids(prompt, "42 cats")
+    ids = prompt.answer("42 cats")
     assert prompt.text(ids[:-1]) == "42 cats"
     assert ids[-1] in prompt.stop_ids
 

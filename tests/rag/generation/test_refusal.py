@@ -1,5 +1,7 @@
 """Refusals: what counts as one, and that such an answer abstains and cites nothing anywhere."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -8,16 +10,18 @@ from rag.generation.assemble import AssembleAnswer
 from rag.generation.attention_citations import AttentionMatcher
 from rag.generation.cached import GenerateCached
 from rag.generation.citations import SupportMatcher
+from rag.generation.decoding import Sampling
 from rag.generation.engine import Engine
 from rag.generation.ensemble import GenerateEnsemble
 from rag.generation.local_model import LocalModel
 from rag.generation.merge_answers import MergeAnswers
+from rag.generation.prefilled import Prefilled
 from rag.generation.prompt import PromptEncoder
-from rag.generation.refusal import REFUSAL, is_refusal
+from rag.generation.refusal import REFUSAL, is_refusal, refusing_if_sure, require_probability
 from rag.generation.text_generator import GenerateText
 from rag.generation.vote import Vote
 from rag.models.language_model import LoadedModel
-from rag.records import Answer, Attention, Passage, Query, Span
+from rag.records import Answer, Attention, CacheUse, Passage, Query, Span
 from rag.text import split_sentences
 
 QUERY = Query("Is the riddle solved?")
@@ -132,3 +136,77 @@ def test_evaluation_counts_it_as_an_abstention_and_never_as_an_answer():
     told, found = outcome_metrics([unanswerable, answerable], [Outcome(answer=refused)] * 2)
     assert told["Abstain"] == 1.0
     assert (found["EM"], found["F1"], found["Abstain"]) == (0.0, 0.0, 1.0)
+
+
+class Says:
+    """An engine that gives the next tokens the probabilities that it is told."""
+
+    def __init__(self, probabilities):
+        self.probabilities = torch.tensor(probabilities, dtype=torch.float64)
+
+    def score(self, state, token_ids):
+        assert len(token_ids) == len(self.probabilities)
+        return self.probabilities.log()
+
+
+def first_logits(*probabilities):
+    return Prefilled(torch.tensor(probabilities).log(), None, 5, CacheUse(0, 0, 0, {}), 0.0)
+
+
+REFUSES = (2, 7, 9)
+
+
+@pytest.mark.parametrize(
+    ("first", "rest", "least", "stays"),
+    [
+        (0.8, (0.99, 0.98), 0.7, True),  # sure
+        (0.6, (0.99, 0.98), 0.7, False),  # not sure enough
+        (0.6, (0.99, 0.98), 0.5, True),
+        (0.8, (0.9, 0.9), 0.7, False),  # 0.65 as a whole
+        (0.6, (0.1, 0.9), 0.7, True),  # another answer that begins alike
+        (0.6, (0.99, 0.98), 0.0, True),  # every refusal is believed
+    ],
+)
+def test_a_refusal_is_believed_where_it_is_probable_enough(first, rest, least, stays):
+    state = first_logits(0.3, 0.05, first, 0.01)
+    found = refusing_if_sure(Says([first, *rest]), state, REFUSES, least)
+    assert int(found.logits.argmax()) == (2 if stays else 0)
+    assert int(state.logits.argmax()) == 2
+    others = [0, 1, 3]
+    assert torch.equal(found.logits[others], state.logits[others])
+
+
+def test_an_answer_that_does_not_begin_as_a_refusal_is_not_looked_at():
+    state = first_logits(0.5, 0.1, 0.4, 0.0)
+    assert refusing_if_sure(None, state, REFUSES, 0.7) is state
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1])
+def test_a_threshold_that_is_no_probability_is_refused(value):
+    with pytest.raises(ValueError, match=rf"refusal_threshold must be in \[0, 1\], got {value}"):
+        require_probability("refusal_threshold", value)
+
+
+def test_answers_alone_in_a_batch_and_several_doubt_refusals_alike(
+    tiny_model, tiny_tokenizer, identity, monkeypatch
+):
+    adapted = replace(identity("float64"), adapter="a" * 64)
+    model = tiny_model(dtype=torch.float64, max_position_embeddings=4096)
+    engine = Engine(model, adapted)
+    made = GenerateCached(
+        engine, PromptEncoder(tiny_tokenizer, adapted), mode="ape", sampling=Sampling(4)
+    )
+    plain = made(QUERY, [PASSAGE]).text
+    best = int(engine.prefill(made.plan(QUERY, [PASSAGE])).logits.argmax())
+    # What the model says first is taken for a refusal that it is not sure of.
+    monkeypatch.setattr(PromptEncoder, "answer", lambda *_: (best,))
+    doubted = made(QUERY, [PASSAGE])
+    assert doubted.text != plain
+    assert made.batch(query=[QUERY], passages=[[PASSAGE]])[0].text == doubted.text
+    assert made.several(QUERY, [PASSAGE], 1)[0].text == doubted.text
+    assert replace(made, refusal_threshold=0.0)(QUERY, [PASSAGE]).text == plain
+    other = Engine(model, identity("float64"), tested=True)
+    untaught = GenerateCached(
+        other, PromptEncoder(tiny_tokenizer, identity("float64")), mode="ape", sampling=Sampling(4)
+    )
+    assert untaught(QUERY, [PASSAGE]).text == plain
