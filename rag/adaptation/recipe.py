@@ -40,7 +40,8 @@ class ReadingRecipe:
         readings: how many of them each example of a step is read in.
         whole: share of the examples of a step that are read whole instead of pruned.
         sequential_first: share of the steps, at the beginning, that read the sequential prompt
-            alone: those are cheap, and the model learns to answer first.
+            alone: those are cheap, the model learns to answer first, and most of what it learns
+            there holds for the cached readings, too.
         teacher: whose distribution an answer's tokens are drawn to: the model's own in the
             sequential prompt, that of the model without its updates, or nobody's.
         distil: weight of that part of the loss.
@@ -71,7 +72,7 @@ class ReadingRecipe:
     mix: tuple[Encoding, ...] = CACHED
     readings: int = 3
     whole: float = 0.05
-    sequential_first: float = 0.15
+    sequential_first: float = 0.5
     teacher: Teacher = "self"
     distil: float = 0.5
     teacher_tokens: int = 64
