@@ -67,5 +67,5 @@ def test_was_saved_with_its_output_and_without_this_machines_paths(path):
 
 
 def test_there_are_notebooks():
-    assert len(NOTEBOOKS) == 8
+    assert len(NOTEBOOKS) == 9
     assert os.environ.get("HF_HUB_OFFLINE") == "1"

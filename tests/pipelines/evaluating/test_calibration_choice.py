@@ -218,7 +218,7 @@ def test_all_options_but_prompt_sampling_and_citations_are_settings():
     every = {option.name for option in catalogue().operators["generate.cached"].options}
     others = {"prompt", "max_tokens", "temperature", "seed", "sample_top_k", "top_p", "min_p",
               "stop", "beams", "length_penalty", "threshold", "cite", "attention_heads",
-              "context_cost", "fallback"}  # fmt: skip
+              "context_cost", "refusal_threshold", "fallback"}  # fmt: skip
     assert every - set(OPTIONS) == others
     assert set(OPTIONS) == set(defaults())
     assert set(OPTIONS) == {"mode", "pairs", *OTHERS}
