@@ -71,7 +71,7 @@ def test_the_first_steps_read_the_sequential_prompt_alone(parts):
 
 def test_a_share_is_read_whole(parts):
     _, plans, found, task = parts
-    one = task(whole=0.3)
+    one = task(whole=0.3, sequential_first=0.0)
     drawn = [one.drawn(row, Place(step, 500)) for row in range(6) for step in range(200, 300)]
     shares = Counter(each.key[2] for each in drawn)
     assert shares[True] / len(drawn) == pytest.approx(0.3, abs=0.06)
