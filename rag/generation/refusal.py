@@ -25,8 +25,11 @@ def require_probability(name: str, value: float) -> None:
         raise ValueError(f"{name} must be in [0, 1], got {value}")
 
 
+SPELLINGS = (REFUSAL, REFUSAL.capitalize(), REFUSAL.upper())
+
+
 def refusing_if_sure(
-    engine: AnyEngine, state: Prefilled, refusal: Sequence[int], least: float
+    engine: AnyEngine, state: Prefilled, refusals: Sequence[Sequence[int]], least: float
 ) -> Prefilled:
     """Return a state whose next token begins a refusal only if that is probable enough.
 
@@ -37,15 +40,18 @@ def refusing_if_sure(
     Args:
         engine: read the prompt.
         state: of the answer's first token; stays as it is.
-        refusal: tokens of a refusal, as an answer.
-        least: probability of the refusal as a whole, from 0, which lets every refusal be.
+        refusals: tokens of each spelling of a refusal, as an answer; their probabilities add up.
+        least: probability of a refusal, from 0, which lets every refusal be.
     """
-    if not least or int(state.logits.argmax()) != refusal[0]:
-        return state
-    logprobs = engine.score(state, refusal).double()
-    refuses = float(logprobs[1:].sum().exp()) >= 0.5
-    if not refuses or float(logprobs.sum().exp()) >= least:
-        return state
-    logits = state.logits.clone()
-    logits[refusal[0]] = float("-inf")
-    return replace(state, logits=logits)
+    begins = {tokens[0]: tokens for tokens in refusals}
+    logits, total = state.logits, 0.0
+    while least and (first := int(logits.argmax())) in begins:
+        logprobs = engine.score(state, begins.pop(first)).double()
+        if float(logprobs[1:].sum().exp()) < 0.5:
+            break
+        total += float(logprobs.sum().exp())
+        if total >= least:
+            return state
+        logits = logits.clone()
+        logits[first] = float("-inf")
+    return state if logits is state.logits else replace(state, logits=logits)

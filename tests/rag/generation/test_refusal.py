@@ -139,14 +139,13 @@ def test_evaluation_counts_it_as_an_abstention_and_never_as_an_answer():
 
 
 class Says:
-    """An engine that gives the next tokens the probabilities that it is told."""
+    """An engine that gives the tokens of each text the probabilities that it is told."""
 
-    def __init__(self, probabilities):
-        self.probabilities = torch.tensor(probabilities, dtype=torch.float64)
+    def __init__(self, *probabilities):
+        self.probabilities = dict(probabilities)
 
     def score(self, state, token_ids):
-        assert len(token_ids) == len(self.probabilities)
-        return self.probabilities.log()
+        return torch.tensor(self.probabilities[token_ids], dtype=torch.float64).log()
 
 
 def first_logits(*probabilities):
@@ -169,7 +168,7 @@ REFUSES = (2, 7, 9)
 )
 def test_a_refusal_is_believed_where_it_is_probable_enough(first, rest, least, stays):
     state = first_logits(0.3, 0.05, first, 0.01)
-    found = refusing_if_sure(Says([first, *rest]), state, REFUSES, least)
+    found = refusing_if_sure(Says((REFUSES, [first, *rest])), state, [REFUSES], least)
     assert int(found.logits.argmax()) == (2 if stays else 0)
     assert int(state.logits.argmax()) == 2
     others = [0, 1, 3]
@@ -178,7 +177,16 @@ def test_a_refusal_is_believed_where_it_is_probable_enough(first, rest, least, s
 
 def test_an_answer_that_does_not_begin_as_a_refusal_is_not_looked_at():
     state = first_logits(0.5, 0.1, 0.4, 0.0)
-    assert refusing_if_sure(None, state, REFUSES, 0.7) is state
+    assert refusing_if_sure(None, state, [REFUSES], 0.7) is state
+
+
+@pytest.mark.parametrize(("least", "best"), [(0.7, 1), (0.55, 2)])
+def test_spellings_of_a_refusal_count_together(least, best):
+    shouted = (3, 8)
+    state = first_logits(0.1, 0.2, 0.4, 0.25)
+    engine = Says((REFUSES, [0.4, 1.0, 0.9]), (shouted, [0.25, 0.95]))
+    found = refusing_if_sure(engine, state, [REFUSES, shouted], least)
+    assert int(found.logits.argmax()) == best
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1])
