@@ -45,7 +45,7 @@ from rag.generation.plan import (
 )
 from rag.generation.prompt import PromptEncoder
 from rag.generation.readable import absent, readable
-from rag.generation.refusal import SPELLINGS, refusing_if_sure, require_probability
+from rag.generation.refusal import refusing_if_sure, require_probability
 from rag.records import Answer, ContextStep, Passage, Query, Segment
 
 if TYPE_CHECKING:
@@ -275,8 +275,7 @@ class GenerateCached:
         """Return the state of an answer's first token, which refuses only where that is sure."""
         if not self.engine.identity.adapter:
             return state
-        refusals = [self.prompt.answer(spelling) for spelling in SPELLINGS]
-        return refusing_if_sure(self.engine, state, refusals, self.refusal_threshold)
+        return refusing_if_sure(self.engine, state, self.prompt.refusals, self.refusal_threshold)
 
     def telling(self) -> Telling:
         """Return what shows an answer of this generator while it grows."""

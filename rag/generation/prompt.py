@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rag.generation.chat_template import ChatPieces, chat_pieces
 from rag.generation.context_plan import kept_pieces
 from rag.generation.plan import EncodingPlan
+from rag.generation.refusal import SPELLINGS
 from rag.generation.templates import PromptTemplate, sentence_piece
 from rag.records import ModelIdentity, Passage, Query, Segment, Span
 
@@ -180,6 +181,11 @@ class PromptEncoder:
             return (*self.ids(said), *(ends[:1] or self.ids(self.template.stop)))
         space = "" if self.template.question[-1:].isspace() else " "
         return (*self.ids(space + said), *self.ids(self.template.stop))
+
+    @cached_property
+    def refusals(self) -> list[tuple[int, ...]]:
+        """The tokens of each spelling of a refusal, as an answer."""
+        return [self.answer(spelling) for spelling in SPELLINGS]
 
     def whole(self, text: str) -> tuple[int, ...]:
         """Return the tokens of a text that a prompt begins with."""

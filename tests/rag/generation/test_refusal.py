@@ -207,7 +207,7 @@ def test_answers_alone_in_a_batch_and_several_doubt_refusals_alike(
     plain = made(QUERY, [PASSAGE]).text
     best = int(engine.prefill(made.plan(QUERY, [PASSAGE])).logits.argmax())
     # What the model says first is taken for a refusal that it is not sure of.
-    monkeypatch.setattr(PromptEncoder, "answer", lambda *_: (best,))
+    monkeypatch.setattr(PromptEncoder, "refusals", property(lambda _: [(best,)]))
     doubted = made(QUERY, [PASSAGE])
     assert doubted.text != plain
     assert made.batch(query=[QUERY], passages=[[PASSAGE]])[0].text == doubted.text
