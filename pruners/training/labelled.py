@@ -11,12 +11,12 @@ import gzip
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rag.evaluation.data import EvaluationDataError, jsonl_lines, read_corpus
+from rag.evaluation.data import read_corpus, unique_lines
 from rag.records import Passage, Span
 
 TRAIN = "train.jsonl"
@@ -103,17 +103,7 @@ def read_labelled(path: Path, *, leave_out: Iterable[Path] = ()) -> list[Labelle
         EvaluationDataError: if a folder of `leave_out` holds no corpus.
     """
     source = _file_of(path)
-    found: list[LabelledPassage] = []
-    seen: set[str] = set()
-    for number, line in _lines(source):
-        try:
-            one = _labelled(line)
-            if one.id in seen:
-                raise ValueError(f"id must be unique, got {one.id!r} twice")  # noqa: TRY301
-        except ValueError as error:
-            raise LabelledDataError(f"{source}:{number}: {error}") from error
-        seen.add(one.id)
-        found.append(one)
+    found = unique_lines(source, _labelled, lambda one: repr(one.id), LabelledDataError)
     if not found:
         raise LabelledDataError(f"{source} must hold at least one line, got none")
     return without_passages_of(found, leave_out)[0]
@@ -185,14 +175,6 @@ def _file_of(path: Path) -> Path:
     if not path.name.endswith((".jsonl", ".jsonl.gz")):
         raise LabelledDataError(f"{path} must end with .jsonl or .jsonl.gz, got {path.name!r}")
     return path
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines that are not blank, with their numbers from 1."""
-    try:
-        yield from jsonl_lines(path)
-    except EvaluationDataError as error:
-        raise LabelledDataError(str(error)) from error
 
 
 def _labelled(line: str) -> LabelledPassage:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rag.errors import DovetailError
-from rag.evaluation.data import EvaluationDataError, jsonl_lines
+from rag.evaluation.data import unique_lines
 from rag.files import write_atomically
 from rag.record_json import from_json
 from rag.records import Edge, Passage, Query, Selection, SentenceScore, Span, text_sha
@@ -96,20 +96,12 @@ def read_examples(path: Path) -> list[ReadingExample]:
     """
     if not path.name.endswith((".jsonl", ".jsonl.gz")) or not path.is_file():
         raise ExampleError(f"{path} must be a .jsonl or .jsonl.gz file of examples")
-    found: dict[tuple[str, str], ReadingExample] = {}
-    try:
-        for number, line in jsonl_lines(path):
-            try:
-                example = _example(json.loads(line))
-                key = (example.data, example.id)
-                if key in found:
-                    raise ValueError(f"id must be unique, got {key[1]!r} of {key[0]!r} twice")  # noqa: TRY301
-            except ValueError as error:
-                raise ExampleError(f"{path}:{number}: {error}") from error
-            found[key] = example
-    except EvaluationDataError as error:
-        raise ExampleError(str(error)) from error
-    return list(found.values())
+    return unique_lines(
+        path,
+        lambda line: _example(json.loads(line)),
+        lambda one: f"{one.id!r} of {one.data!r}",
+        ExampleError,
+    )
 
 
 def write_examples(path: Path, examples: Iterable[ReadingExample]) -> None:

@@ -18,6 +18,7 @@ QUERIES = "queries.jsonl"
 QRELS = "qrels.tsv"
 UNANSWERABLE = "unanswerable.jsonl"
 
+Line = TypeVar("Line")
 Record = TypeVar("Record", "Passage", "Question")
 
 
@@ -184,6 +185,38 @@ def jsonl_lines(path: Path) -> Iterator[tuple[int, str]]:
                     yield number, line.decode().rstrip("\r\n")
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise EvaluationDataError(f"{path} cannot be read: {error}") from error
+
+
+def unique_lines(
+    path: Path,
+    parse: Callable[[str], Line],
+    named: Callable[[Line], str],
+    error: type[Exception],
+) -> list[Line]:
+    """Return what `parse` makes of each line of a `.jsonl` or `.jsonl.gz` file, in order.
+
+    Args:
+        path: of the file.
+        parse: takes the text of a line; a ValueError of it gets file and line in front.
+        named: says what must not come twice, as a message shows it.
+        error: what is raised.
+
+    Raises:
+        Exception: an `error`, if the file cannot be read, or for the first line that is wrong.
+    """
+    found: dict[str, Line] = {}
+    try:
+        for number, line in jsonl_lines(path):
+            try:
+                one = parse(line)
+                if named(one) in found:
+                    raise ValueError(f"id must be unique, got {named(one)} twice")  # noqa: TRY301
+            except ValueError as wrong:
+                raise error(f"{path}:{number}: {wrong}") from wrong
+            found[named(one)] = one
+    except EvaluationDataError as wrong:
+        raise error(str(wrong)) from wrong
+    return list(found.values())
 
 
 def _unique(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rag.errors import DovetailError
-from rag.evaluation.data import EvaluationDataError, jsonl_lines
+from rag.evaluation.data import unique_lines
 
 QUERIES = "queries.jsonl"
 
@@ -62,21 +62,10 @@ def read_labelled_queries(path: Path) -> list[LabelledQuery]:
         LabelledQueryError: if nothing is there, or a line is not in the layout.
     """
     source = _file_of(path)
-    found: dict[str, LabelledQuery] = {}
-    try:
-        for number, line in jsonl_lines(source):
-            try:
-                one = _labelled(line)
-                if one.id in found:
-                    raise ValueError(f"id must be unique, got {one.id!r} twice")  # noqa: TRY301
-            except ValueError as error:
-                raise LabelledQueryError(f"{source}:{number}: {error}") from error
-            found[one.id] = one
-    except EvaluationDataError as error:
-        raise LabelledQueryError(str(error)) from error
+    found = unique_lines(source, _labelled, lambda one: repr(one.id), LabelledQueryError)
     if not found:
         raise LabelledQueryError(f"{source} must hold at least one line, got none")
-    return list(found.values())
+    return found
 
 
 def queries_hash(queries: Sequence[LabelledQuery]) -> str:
