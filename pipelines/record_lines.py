@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from rag.records import Document, Link, Passage, Section, Span
+from rag.records import Cue, Document, Link, Passage, Section, Span
 
 Record = TypeVar("Record")
 _NEWLINE = 10
@@ -25,6 +25,8 @@ def document_line(document: Document) -> bytes:
             "pages": document.pages,
             "metadata": dict(document.metadata),
             **({"links": [[x.start, x.target] for x in document.links]} if document.links else {}),
+            **({"tables": [[x.start, x.end] for x in document.tables]} if document.tables else {}),
+            **({"cues": [_cue(cue) for cue in document.cues]} if document.cues else {}),
         }
     )
 
@@ -35,7 +37,15 @@ def parse_document(line: bytes) -> Document:
     fields["sections"] = tuple(Section(*section) for section in fields["sections"])
     fields["pages"] = tuple(fields["pages"])
     fields["links"] = tuple(Link(*link) for link in fields.get("links", ()))
+    fields["tables"] = tuple(Span(*span) for span in fields.get("tables", ()))
+    fields["cues"] = tuple(
+        Cue(Span(start, end), start_s, end_s) for start, end, start_s, end_s in fields.get("cues", ())
+    )
     return Document(**fields)
+
+
+def _cue(cue: Cue) -> list[float]:
+    return [cue.span.start, cue.span.end, cue.start_s, cue.end_s]
 
 
 def passage_line(passage: Passage) -> bytes:

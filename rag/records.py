@@ -79,6 +79,21 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class Cue:
+    """A piece of a transcript and when it is spoken.
+
+    Attributes:
+        span: where it stands in the document's text.
+        start_s: seconds from the beginning of the recording.
+        end_s: when it ends, not before `start_s`.
+    """
+
+    span: Span
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """A source with an id and the text extracted from it.
 
@@ -90,6 +105,8 @@ class Document:
         pages: code point where each page begins, page 1 first; empty where there are no pages.
         metadata: facts about the source, for filters and display.
         links: what the text points to, in order of `start`.
+        tables: where a table stands, its caption and header line included, in order.
+        cues: pieces of a transcript, in order of `start_s`; empty for what is not spoken.
     """
 
     id: str
@@ -99,6 +116,8 @@ class Document:
     pages: tuple[int, ...] = ()
     metadata: Metadata = field(default_factory=dict)
     links: tuple[Link, ...] = ()
+    tables: tuple[Span, ...] = ()
+    cues: tuple[Cue, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +240,7 @@ class Passage:
         sentences: spans in `text` that partition it; white space belongs to the sentence before.
         title: document title and heading path, searched and shown with the text.
         page: page number from 1 where the source has pages.
-        modality: what the text stands for; `text` or `table` here.
+        modality: what the text stands for: `text`, `table`, `image` or `video`.
         previous: id of the passage before it in the document, or None.
         next: id of the passage after it, or None.
         parent: id of the section or document it belongs to.
@@ -508,12 +527,14 @@ class Route:
         probs: probability of every label the router knows, in [0, 1].
         source: the router's short name.
         fallback: whether the router was not sure and fell back.
+        reason: one line for a person on what was changed after the router, or empty.
     """
 
     labels: tuple[str, ...]
     probs: Mapping[str, float] = field(default_factory=dict)
     source: str = ""
     fallback: bool = False
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from pipelines.record_lines import (
     parse_passage,
     passage_line,
 )
-from rag.records import Document, Passage, Section, Span
+from rag.records import Cue, Document, Passage, Section, Span
 
 # Every code point, lone surrogates too: a pair of those must not come back as one character.
 texts = st.text(st.characters(), max_size=20) | st.just("\ud83d\ude00\n\u2028")
@@ -27,6 +27,8 @@ documents = st.builds(
     st.lists(st.builds(Section, st.integers(0, 9), st.integers(1, 6), texts)).map(tuple),
     st.lists(st.integers(0, 99)).map(tuple),
     metadata,
+    tables=st.lists(spans).map(tuple),
+    cues=st.lists(st.builds(Cue, spans, st.floats(0, 9), st.floats(0, 9))).map(tuple),
 )
 passages = st.builds(
     Passage,
