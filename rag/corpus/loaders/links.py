@@ -4,7 +4,7 @@ import re
 from bisect import bisect_right
 from dataclasses import replace
 
-from rag.records import Document, Link
+from rag.records import Document, Link, Span
 
 # Two code points that Unicode keeps out of text for ever, so that no source holds them.
 _BEGIN, _END = "\ufdd0", "\ufdd1"
@@ -52,4 +52,5 @@ def with_links(document: Document) -> Document:
         ),
         pages=tuple(map(moved, document.pages)),
         links=tuple(links),
+        tables=tuple(Span(moved(one.start), moved(one.end)) for one in document.tables),
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 from rag.corpus.loaders.decoding import decode
 from rag.errors import CorpusError
-from rag.records import Document
+from rag.records import Document, Span
 
 _TEXT_KEYS = ("text", "contents", "body")
 
@@ -15,7 +15,9 @@ def load(data: bytes, source: str, name: str) -> list[Document]:
 
     A line is a JSON object with its text under `text`, `contents` or `body`. `id` (default: the
     line's number) and `title` are used where given; other strings, numbers and booleans become
-    metadata, other values are left out.
+    metadata, other values are left out. Where `modality` is `table`, all of the text is marked as a
+    table: its rows can be found one by one if they are lines `cell | cell` or
+    `Column: value; Column: value.`, whatever text stands above them.
 
     Args:
         data: content of the file.
@@ -62,4 +64,5 @@ def _document(line: str, number: int, source: str, name: str, encoding: str) -> 
         text,
         str(record.get("title") or name),
         metadata={"encoding": encoding, **facts},
+        tables=(Span(0, len(text)).stripped(text),) if facts.get("modality") == "table" else (),
     )

@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
-from rag.corpus.loaders.outline import Outline, row_text
+from rag.corpus.loaders.outline import Outline
 from rag.errors import MissingExtraError
 from rag.records import Document
 
@@ -63,7 +63,7 @@ def _add_shape(outline: Outline, shape: Any) -> None:
         for paragraph in shape.text_frame.paragraphs:
             outline.block(_folded(paragraph.text))
     elif getattr(shape, "has_table", False):
-        _add_rows(outline, [[cell.text for cell in row.cells] for row in shape.table.rows])
+        outline.cells([[cell.text for cell in row.cells] for row in shape.table.rows])
     elif getattr(shape, "has_chart", False):
         chart = shape.chart
         if chart.has_title and chart.chart_title.has_text_frame:
@@ -76,15 +76,7 @@ def _add_shape(outline: Outline, shape: Any) -> None:
                 [str(category), *("" if value is None else f"{value:g}" for value in row)]
                 for category, row in zip(plot.categories, values, strict=False)
             ]
-            _add_rows(outline, rows)
-
-
-def _add_rows(outline: Outline, rows: list[list[str]]) -> None:
-    """Add a table."""
-    separator = "\n\n"
-    for row in rows:
-        outline.block(row_text(row), separator=separator)
-        separator = "\n"
+            outline.cells(rows)
 
 
 def _folded(text: str) -> str:

@@ -4,7 +4,7 @@ import csv
 import datetime as dt
 import io
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rag.corpus.loaders.decoding import decode
 from rag.corpus.loaders.outline import Outline
@@ -103,13 +103,17 @@ def _add_table(outline: Outline, rows: Iterable[Sequence[str]]) -> None:
     """Add the rows of one table below its heading."""
     filled = [cells for row in rows if any(cells := [" ".join(cell.split()) for cell in row])]
     width = max((sum(map(bool, cells)) for cells in filled), default=0)
+    captions: list[str] = []
     while width > 1 and len(filled) > 1 and sum(map(bool, filled[0])) == 1:
-        outline.block("".join(filled.pop(0)))
-    if len(filled) == 1:
-        outline.block("; ".join(filter(None, filled[0])))
-        return
-    header, separator = (filled or [[]])[0], "\n\n"
-    for cells in filled[1:]:
+        captions.append("".join(filled.pop(0)))
+    alone = ["; ".join(filter(None, row)) for row in filled]
+    outline.table(_lines(filled) if len(filled) > 1 else alone, captions=captions)
+
+
+def _lines(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield the rows below the header as lines that name their columns."""
+    header = rows[0]
+    for cells in rows[1:]:
         names = [*header, *[""] * (len(cells) - len(header))]
         pairs = [
             f"{name or f'column {column}'}: {cell}"
@@ -117,5 +121,4 @@ def _add_table(outline: Outline, rows: Iterable[Sequence[str]]) -> None:
             if cell
         ]
         line = "; ".join(pairs)
-        outline.block(line if line[-1] in ".!?" else f"{line}.", separator=separator)
-        separator = "\n"
+        yield line if line[-1] in ".!?" else f"{line}."

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from rag.corpus.loaders.outline import Outline, row_text
+from rag.corpus.loaders.outline import Outline
 from rag.errors import MissingExtraError
 from rag.records import Document
 
@@ -44,7 +44,8 @@ def load(data: bytes, source: str, name: str) -> list[Document]:
     listed = False
     for block in _children(file.element.body, "p", "tbl"):
         if block.tag == f"{_W}tbl":
-            _add_table(outline, block)
+            rows = [list(_children(row, "tc")) for row in _children(block, "tr")]
+            outline.cells([[_text(cell) for cell in row] for row in rows])
             continue
         text = _text(block)
         level = levels.get(block.style or "")
@@ -112,12 +113,3 @@ def _runs(element: Any) -> Iterator[str]:
             yield " "
         elif child.tag not in {_FALLBACK, f"{_W}pPr", f"{_W}rPr"}:
             yield from _runs(child)
-
-
-def _add_table(outline: Outline, table: Any) -> None:
-    """Add a table as lines `cell | cell`."""
-    separator = "\n\n"
-    for row in _children(table, "tr"):
-        cells = [_text(cell) for cell in _children(row, "tc")]
-        outline.block(row_text(cells), separator=separator)
-        separator = "\n"

@@ -6,21 +6,38 @@ from pathlib import Path
 import pytest
 
 from rag.corpus import Chunker, discover, read
+from rag.corpus.image_passages import ImageChunker
+from rag.corpus.ocr import ocr_available
 from rag.errors import CorpusError
 
 DATA = Path(__file__).parents[3] / "../shared/data/docs_mixed"
 pytestmark = pytest.mark.skipif(not DATA.exists(), reason="shared/data/docs_mixed is not here")
-for library in ("pypdf", "docx", "pptx", "openpyxl", "bs4", "lxml"):
+for library in ("pypdf", "docx", "pptx", "openpyxl", "bs4", "lxml", "PIL"):
     pytest.importorskip(library)
+
+
+@pytest.fixture
+def no_engine(monkeypatch):
+    """There is no OCR engine, whether one is installed or not."""
+    hide_engine(monkeypatch)
+
+
+def hide_engine(patch):
+    for module in ("sources", "loaders.images", "loaders.pdf"):
+        patch.setattr(f"rag.corpus.{module}.ocr_available", lambda: None)
 
 
 @pytest.fixture(scope="module")
 def documents():
-    sources, skipped = discover([str(DATA / "files")])
-    assert {item.reason for item in skipped} == {"image: skipped until image routing"}
-    return {
-        source.id: read(source)[0] for source in sources if source.id != "files/scanned-page.pdf"
-    }
+    with pytest.MonkeyPatch.context() as patch:
+        hide_engine(patch)
+        sources, skipped = discover([str(DATA / "files")])
+        assert skipped == []
+        return {
+            source.id: read(source)[0]
+            for source in sources
+            if source.id != "files/scanned-page.pdf"
+        }
 
 
 def folded(text):
@@ -28,11 +45,37 @@ def folded(text):
 
 
 def test_every_file_with_text_yields_it(documents):
-    assert len(documents) == 15
+    assert len(documents) == 17
     assert all(document.text.strip() for document in documents.values())
 
 
-def test_a_scan_is_reported():
+def test_images_have_the_captions_of_the_manifest(no_engine):
+    sources, _ = discover([str(DATA)])
+    assert "docs_mixed/manifest.jsonl" not in {source.id for source in sources}
+    found = {source.id: read(source)[0] for source in sources if source.notes}
+    assert {id_.rpartition("/")[2] for id_ in found} == {
+        "docling-architecture.png",
+        "httpx-terminal.png",
+    }
+    passages = [p for document in found.values() for p in ImageChunker()(document)]
+    assert "DocumentConverter with one pipeline" in passages[0].text
+    assert [p.title for p in passages] == ["docling architecture", "httpx terminal"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(ocr_available() is None, reason="rapidocr is not installed")
+def test_ocr_finds_the_answers_in_scans_and_images():
+    queries = [json.loads(line) for line in (DATA / "queries.jsonl").read_text().splitlines()]
+    asked = [query for query in queries if query["place"] in {"image", "needs OCR"}]
+    assert len(asked) == 3
+    for query in asked:
+        name = query["supporting"][0]["doc_id"]
+        (source,), _ = discover([str(DATA / name)])
+        text = folded(read(source)[0].text)
+        assert any(folded(answer) in text for answer in query["answers"])
+
+
+def test_a_scan_is_reported(no_engine):
     (source,), _ = discover([str(DATA / "files" / "scanned-page.pdf")])
     with pytest.raises(CorpusError, match=r"^scanned-page\.pdf: has no text layer .* OCR"):
         read(source)
@@ -44,8 +87,7 @@ def test_answers_survive_extraction_and_chunking(documents):
     for line in (DATA / "queries.jsonl").read_text().splitlines():
         query = json.loads(line)
         name = query["supporting"][0]["doc_id"]
-        if name not in documents:
-            assert query["place"] in {"image", "needs OCR"}
+        if query["place"] in {"image", "needs OCR"}:
             continue
         passages = [folded(passage.searchable) for passage in chunker(documents[name])]
         if not any(folded(answer) in text for answer in query["answers"] for text in passages):

@@ -8,7 +8,7 @@ from pipelines.record_lines import document_line, parse_document, parse_passage,
 from rag.corpus import Chunker
 from rag.corpus.loaders import html, markdown
 from rag.corpus.loaders.links import link_mark, with_links
-from rag.records import Document, Link, Section
+from rag.records import Document, Link, Section, Span
 
 
 def of(document):
@@ -82,3 +82,10 @@ def test_offsets_are_those_of_the_text_without_marks(parts, data):
         len("".join(t for t, _ in parts[: n + 1])) for n, (_, link) in enumerate(parts) if link
     ]
     assert document.links == tuple(Link(max(0, n - 1), "t.md") for n in lengths)
+
+
+def test_tables_stand_where_links_have_gone():
+    text = f"See{link_mark('a.md')} it.\nA{link_mark('b.md')} | B\n1 | 2{link_mark('c')}\nend"
+    tables = (Span(0, 3), Span(text.index("A"), text.index("\nend")))
+    document = with_links(Document("d", text, "T", tables=tables))
+    assert [span.of(document.text) for span in document.tables] == ["See", "A | B\n1 | 2"]

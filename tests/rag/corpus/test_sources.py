@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from rag.corpus import Skipped, Source, discover, read
+from rag.corpus.image_notes import ImageNotes
 from rag.errors import CorpusError, MissingExtraError
+
+
+@pytest.fixture
+def without_ocr(monkeypatch):
+    """There is no OCR engine, whether one is installed or not."""
+    monkeypatch.setattr("rag.corpus.sources.ocr_available", lambda: None)
+    monkeypatch.setattr("rag.corpus.loaders.images.ocr_available", lambda: None)
 
 
 @pytest.fixture
@@ -51,20 +59,112 @@ def test_a_file_has_its_name_as_id_and_counts_once(notes):
     assert [(source.id, source.root) for source in sources] == [("z.md", path)]
 
 
-def test_images_and_unknown_suffixes_are_skipped_with_a_reason(notes):
-    (notes / "a.PNG").write_bytes(b"")
-    (notes / "a.xyz").write_bytes(b"")
-    (notes / "README").write_bytes(b"")
-    supported = ".csv, .docx, .htm, .html, .jsonl, .md, .pdf, .pptx, .txt, .xlsx"
-    assert discover([str(notes)])[1] == [
-        Skipped("notes/README", f"unsupported suffix ''; supported: {supported}"),
-        Skipped("notes/a.PNG", "image: skipped until image routing"),
-        Skipped("notes/a.xyz", f"unsupported suffix '.xyz'; supported: {supported}"),
+def test_unknown_suffixes_and_images_of_other_kinds_are_skipped_with_a_reason(notes):
+    for name in ("a.SVG", "a.heic", "a.xyz", "README"):
+        (notes / name).write_bytes(b"")
+    skipped = {item.id: item.reason for item in discover([str(notes)])[1]}
+    supported = skipped["notes/README"].removeprefix("unsupported suffix ''; supported: ")
+    assert {".csv", ".docx", ".jpeg", ".md", ".png", ".xlsx"} <= set(supported.split(", "))
+    assert supported.split(", ") == sorted(supported.split(", "))
+    assert skipped == {
+        "notes/README": f"unsupported suffix ''; supported: {supported}",
+        "notes/a.SVG": "vector image: not read",
+        "notes/a.heic": "image: .heic is not read, save it as .jpg or .png",
+        "notes/a.xyz": f"unsupported suffix '.xyz'; supported: {supported}",
+    }
+
+
+def test_a_video_is_read_through_the_subtitles_beside_it(notes):
+    cue = "1\n00:00:00,000 --> 00:00:02,000\nHello there.\n"
+    for name in ("talk.mp4", "silent.webm", "lone.srt", "talk.en.srt"):
+        (notes / name).write_text(cue if name.endswith("srt") else "")
+    sources, skipped = discover([str(notes)])
+    assert {item.id: item.reason for item in skipped} == {
+        "notes/silent.webm": "video without subtitles: put silent.srt or silent.vtt beside it",
+        "notes/talk.mp4": "video: searched by its subtitles talk.en.srt",
+    }
+    found = {source.id: source for source in sources}
+    (document,) = read(found["notes/talk.en.srt"])
+    assert document.metadata["video"] == "talk.mp4"
+    assert "video" not in read(found["notes/lone.srt"])[0].metadata
+    (notes / "talk.mp4").unlink()
+    again = {source.id: source for source in discover([str(notes)])[0]}
+    assert again["notes/talk.en.srt"].sha != found["notes/talk.en.srt"].sha
+    assert again["notes/lone.srt"].sha == found["notes/lone.srt"].sha
+
+
+def test_a_video_given_alone_brings_its_subtitles(notes):
+    (notes / "talk.mp4").write_text("")
+    (notes / "talk.srt").write_text("1\n00:00:00,000 --> 00:00:02,000\nHello there.\n")
+    sources, skipped = discover([str(notes / "talk.mp4")])
+    assert [source.id for source in sources] == ["talk.srt"]
+    assert [item.id for item in skipped] == ["talk.mp4"]
+
+
+@pytest.fixture
+def pictures(notes):
+    """The folder with an image that a page shows, and a file that holds its caption."""
+    image = pytest.importorskip("PIL.Image").new("RGB", (4, 3))
+    (notes / "b" / "plot.PNG").parent.mkdir(exist_ok=True)
+    with (notes / "b" / "plot.PNG").open("wb") as file:
+        image.save(file, "PNG")
+    (notes / "b" / "plot.txt").write_text("The caption.")
+    (notes / "z.md").write_text("# Z\n\n![The alt](b/plot.PNG)\n\nAfter.\n")
+    return notes
+
+
+def shas(folder):
+    return {source.id: source.sha for source in discover([str(folder)])[0]}
+
+
+def test_an_image_comes_with_its_notes_and_their_files_are_no_sources(pictures, without_ocr):
+    found, skipped = discover([str(pictures)])
+    assert [source.id for source in found] == ["notes/b/a.TXT", "notes/b/plot.PNG", "notes/z.md"]
+    assert skipped == []
+    assert found[1].notes == ImageNotes(("The caption.",), ("The alt",), ("Z\nAfter.",))
+    assert [source.notes for source in found if source is not found[1]] == [None, None]
+    (document,) = read(found[1])
+    assert document.text == "The caption.\n\nThe alt\n\nZ\nAfter."
+    assert (document.id, document.title) == ("notes/b/plot.PNG", "plot")
+    assert document.metadata == {
+        "modality": "image",
+        "width": 4,
+        "height": 3,
+        "ocr": False,
+        "source": "notes/b/plot.PNG",
+        "format": "png",
+    }
+
+
+def test_an_image_given_alone_has_no_notes(pictures, without_ocr):
+    paths = [str(pictures / "b" / name) for name in ("plot.PNG", "plot.txt")]
+    found, _ = discover(paths)
+    assert [(source.id, source.notes) for source in found] == [
+        ("plot.PNG", None),
+        ("plot.txt", None),
     ]
-    assert discover([str(notes / "a.PNG")]) == (
-        [],
-        [Skipped("a.PNG", "image: skipped until image routing")],
-    )
+    assert found[0].sha == hashlib.sha256(Path(paths[0]).read_bytes()).hexdigest()
+    assert read(found[0])[0].metadata["text_only_name"] is True
+
+
+def test_an_image_is_read_again_if_its_notes_change(pictures, without_ocr):
+    before = shas(pictures)
+    assert before == shas(pictures)
+    (pictures / "b" / "plot.txt").write_text("Another caption.")
+    after = shas(pictures)
+    assert {id_ for id_ in before if before[id_] != after[id_]} == {"notes/b/plot.PNG"}
+
+
+def test_images_and_pdfs_are_read_again_if_the_engine_changes(pictures, monkeypatch, without_ocr):
+    (pictures / "a.pdf").write_bytes(b"%PDF-1.4")
+    before = shas(pictures)
+    assert before["notes/a.pdf"] == hashlib.sha256(b"%PDF-1.4").hexdigest()
+    monkeypatch.setattr("rag.corpus.sources.ocr_available", lambda: "engine 1")
+    first = shas(pictures)
+    assert {i for i in before if before[i] != first[i]} == {"notes/a.pdf", "notes/b/plot.PNG"}
+    monkeypatch.setattr("rag.corpus.sources.ocr_available", lambda: "engine 2")
+    second = shas(pictures)
+    assert {i for i in first if first[i] != second[i]} == {"notes/a.pdf", "notes/b/plot.PNG"}
 
 
 def test_links_are_followed_inside_the_root_only(notes):
@@ -84,7 +184,7 @@ def test_links_are_followed_inside_the_root_only(notes):
     }
 
 
-def test_what_cannot_be_opened_is_skipped(notes, monkeypatch):
+def test_what_cannot_be_opened_is_skipped(notes, monkeypatch, without_ocr):
     os.mkfifo(notes / "pipe.txt")
 
     open_file = Path.open
@@ -200,6 +300,8 @@ def test_records_of_a_file_share_its_source(tmp_path):
         ("a.docx", b"PK\3\4 no zip", "a.docx: cannot be read as docx"),
         ("a.pptx", b"no zip", "a.pptx: cannot be read as pptx"),
         ("a.xlsx", b"no zip", "a.xlsx: cannot be read as xlsx"),
+        ("a.png", b"", "a.png: empty file, no image"),
+        ("a.gif", b"no image", "a.gif: image is damaged, or of another format"),
     ],
 )
 def test_what_cannot_be_read_says_so_after_its_id(tmp_path, name, data, message):
@@ -225,6 +327,7 @@ def test_a_file_that_went_away_says_so(tmp_path):
         ("a.xlsx", "openpyxl"),
         ("a.html", "bs4"),
         ("a.htm", "lxml"),
+        ("a.webp", "PIL"),
     ],
 )
 def test_a_missing_package_is_named_with_its_install_command(tmp_path, monkeypatch, name, module):

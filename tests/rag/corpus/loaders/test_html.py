@@ -82,3 +82,24 @@ def test_no_warning_reaches_the_user():
         == "text"
     )
     assert html.load(b"https://example.com/a", "d/a.html", "a")[0].text == "https://example.com/a"
+
+
+def tables(document):
+    return [table.of(document.text) for table in document.tables]
+
+
+def test_data_tables_are_marked_with_their_captions():
+    document = load(
+        "<h1>H</h1><p>Text <a href=b.html>link</a></p><p>Table 1: One</p>"
+        "<table><tr><th>A<th><a href=c.html>B</a></tr><tr><td>1<td>2</table>"
+        "<p>x</p><table><caption>Cap</caption><tr><td>3<td>4</table>"
+    )
+    assert tables(document) == ["Table 1: One\n\nA | B\n1 | 2", "Cap\n3 | 4"]
+    assert [link.target for link in document.links] == ["b.html", "c.html"]
+
+
+def test_layout_tables_and_tables_of_single_cells_are_not_marked():
+    assert load("<table><tr><td><h2>A</h2></td><td>two</td></tr></table>").tables == ()
+    assert load("<table><tr><td>One</td></tr><tr><td>two</td></tr></table>").tables == ()
+    nested = load("<table><tr><td><table><tr><td>1<td>2</table></td><td>out</td></tr></table>")
+    assert tables(nested) == ["1 | 2"]

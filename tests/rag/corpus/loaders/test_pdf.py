@@ -1,10 +1,12 @@
 """PDF: pages, broken words, what has no text, what is damaged."""
 
+import io
 import logging
 
 import pytest
 
 from rag.corpus.loaders import pdf
+from rag.corpus.ocr import TextLine
 from rag.errors import CorpusError
 
 pypdf = pytest.importorskip("pypdf")
@@ -69,9 +71,79 @@ def test_the_title_is_the_file_s_unless_it_says_nothing():
     assert load(["x"], title="report.docx").title == "a"
 
 
-def test_no_text_layer_is_an_error_that_names_ocr():
-    with pytest.raises(CorpusError, match=r"no text layer .* OCR"):
+@pytest.fixture
+def engine(monkeypatch):
+    """Sizes of the images that an OCR engine was given; it reads each size as a line of text."""
+    image = pytest.importorskip("PIL.Image")
+    seen = []
+
+    def read_text(data):
+        seen.append(image.open(io.BytesIO(data)).size)
+        return [TextLine(f"Scan of {seen[-1][0]}.", 1.0, 0, 0, 9, 9)]
+
+    monkeypatch.setattr(pdf, "ocr_available", lambda: "engine 1")
+    monkeypatch.setattr(pdf, "read_text", read_text)
+    return seen
+
+
+def with_scans(*widths, before=()):
+    """A PDF with a page for each of the lines before, and then one for each scan."""
+    image, writer = pytest.importorskip("PIL.Image"), pypdf.PdfWriter()
+    writer.append(io.BytesIO(pdf_bytes(*before)))
+    for width in widths:
+        out = io.BytesIO()
+        image.new("L", (width, 40), "white").save(out, "PDF")
+        writer.append(out)
+    out = io.BytesIO()
+    writer.write(out)
+    return out.getvalue()
+
+
+def test_without_an_engine_no_text_layer_is_an_error_that_names_it(monkeypatch):
+    monkeypatch.setattr(pdf, "ocr_available", lambda: None)
+    with pytest.raises(CorpusError, match=r'no text layer .* pip install "dovetail-rag\[ocr\]"'):
         load([], [])
+
+
+def test_pages_without_text_are_read_by_ocr_and_the_others_are_not(engine):
+    data = with_scans(50, 60, before=[["With text."], []])
+    document = pdf.load(data, "d/a.pdf", "a")[0]
+    assert document.text == "With text.\n\nScan of 50.\n\nScan of 60."
+    assert [document.text[at:][:4] for at in document.pages] == ["With", "Scan", "Scan", "Scan"]
+    assert document.metadata == {"ocr": True}
+    assert engine == [(50, 40), (60, 40)]
+    assert load(["With text."]).metadata == {}
+
+
+def test_images_of_pages_with_text_are_not_read(engine):
+    writer = pypdf.PdfWriter(clone_from=io.BytesIO(with_scans(50, before=[["With text."]])))
+    writer.pages[1].merge_page(writer.pages[0])
+    out = io.BytesIO()
+    writer.write(out)
+    document = pdf.load(out.getvalue(), "d/a.pdf", "a")[0]
+    assert document.text == "With text.\n\nWith text."
+    assert (engine, document.metadata) == ([], {})
+
+
+def test_a_rule_or_a_bullet_is_no_scan(engine):
+    document = pdf.load(with_scans(31, 32), "d/a.pdf", "a")[0]
+    assert (document.text, engine) == ("Scan of 32.", [(32, 40)])
+
+
+def test_an_engine_that_reads_nothing_is_an_error(engine, monkeypatch):
+    monkeypatch.setattr(pdf, "read_text", lambda _: [])
+    with pytest.raises(CorpusError, match=r"no text layer .* OCR reads nothing in its images"):
+        pdf.load(with_scans(50), "d/a.pdf", "a")
+
+
+def test_an_image_that_cannot_be_decoded_leaves_its_page_empty(engine, monkeypatch):
+    def refuse(_):
+        raise CorpusError("damaged image")
+
+    monkeypatch.setattr(pdf, "read_text", refuse)
+    document = pdf.load(with_scans(50, before=[["With text."]]), "d/a.pdf", "a")[0]
+    assert (document.text.strip(), len(document.pages)) == ("With text.", 2)
+    assert document.metadata == {}
 
 
 def test_a_password_is_an_error():

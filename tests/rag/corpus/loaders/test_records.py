@@ -35,3 +35,14 @@ def test_each_line_is_a_document():
 def test_a_bad_line_is_an_error_with_its_number(line, message):
     with pytest.raises(CorpusError, match=message):
         load(f'{{"id": 1, "text": "a"}}\n{line}\n')
+
+
+def test_the_text_of_a_table_is_marked_as_one():
+    (table,) = load(
+        '{"text": " Story.\\nA | B\\n1 | 2 ", "modality": "table", "table": {"rows": []}}'
+    )
+    assert [span.of(table.text) for span in table.tables] == ["Story.\nA | B\n1 | 2"]
+    assert table.text == " Story.\nA | B\n1 | 2 "
+    assert table.metadata["modality"] == "table"
+    (text,) = load('{"text": "A | B", "modality": "text", "table": {"rows": []}}')
+    assert text.tables == ()

@@ -45,3 +45,9 @@ def test_slides_are_sections_and_pages(document):
 
 def test_the_first_slide_gives_the_title(document):
     assert document.title == "The talk"
+
+
+def test_tables_and_the_numbers_of_charts_are_marked(document):
+    assert [table.of(document.text) for table in document.tables] == [
+        "A | B\n1 | 2", "Category | Sales\n2000 | 1.5\n2001 |",
+    ]  # fmt: skip

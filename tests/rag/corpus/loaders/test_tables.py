@@ -61,3 +61,37 @@ def test_a_workbook_has_a_section_a_sheet():
     )
     assert [s.title for s in document.sections] == ["First", "Second"]
     assert document.metadata == {"modality": "table"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Team,Cups\nBlues,1\n",
+        "Stanley Cups,,\nTeam,Location,Cups\nBlues,STL,1\n",
+        "A,B\n",
+        "A\nx\n",
+    ],
+)
+def test_all_of_a_delimited_text_is_a_table(text):
+    document = load_csv(text)
+    assert [table.of(document.text) for table in document.tables] == [document.text]
+
+
+def test_an_empty_text_has_no_table():
+    assert load_csv("").tables == ()
+
+
+def test_each_sheet_of_a_workbook_is_a_table_below_its_heading():
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    book.active.title = "First"
+    for row in (["Cups", None], ["Team", "Cups"], ["Blues", 1]):
+        book.active.append(row)
+    book.create_sheet("Empty")
+    book.create_sheet("Second").append(["only"])
+    out = io.BytesIO()
+    book.save(out)
+    document = tables.load_xlsx(out.getvalue(), "d/a.xlsx", "a")[0]
+    assert [table.of(document.text) for table in document.tables] == [
+        "Cups\n\nTeam: Blues; Cups: 1.", "only",
+    ]  # fmt: skip

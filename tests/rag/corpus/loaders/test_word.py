@@ -68,3 +68,17 @@ def test_insertions_and_content_controls_count_and_deletions_do_not():
     )
     file.element.body.insert(0, docx.oxml.parse_xml(xml))
     assert load(file).text == "kept inserted"
+
+
+def test_tables_are_marked_with_their_captions():
+    file = docx.Document()
+    file.add_paragraph("Text.")
+    file.add_paragraph("Table 1: Numbers")
+    for cells in (["A", "B", "1", "2"], ["Only", "", "one", ""]):
+        table = file.add_table(2, 2)
+        for cell, text in zip(table._cells, cells, strict=True):
+            cell.text = text
+    document = load(file)
+    assert [table.of(document.text) for table in document.tables] == [
+        "Table 1: Numbers\n\nA | B\n1 | 2"
+    ]
