@@ -20,8 +20,11 @@ from rag.records import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import torch
+    from PIL import Image
 
 
 @runtime_checkable
@@ -50,6 +53,37 @@ class Encoder(Protocol):
 
     def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
         """Return unit vectors of queries, float32 (n, dim): many models prompt them otherwise."""
+
+
+@runtime_checkable
+class ImageEncoder(Protocol):
+    """Pictures and texts to vectors of one space. Pure, as an `Encoder` is."""
+
+    @property
+    def name(self) -> str:
+        """What the user called it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the weights: an index built with another encoder is refused by it."""
+
+    @property
+    def dim(self) -> int:
+        """Width of a vector."""
+
+    def encode_images(
+        self,
+        images: Sequence[Image.Image | Path],
+        *,
+        progress: Callable[[int], None] | None = None,
+    ) -> np.ndarray:
+        """Return unit vectors of pictures, float32 (n, dim); n may be 0.
+
+        `progress` gets rows done so far.
+        """
+
+    def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
+        """Return unit vectors of texts, float32 (n, dim), in the space of the pictures."""
 
 
 class SparseSearch(Protocol):

@@ -1,0 +1,1 @@
+"""Image search: vectors of pictures, and retrievers that mix them with captions."""
