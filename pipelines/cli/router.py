@@ -1,4 +1,4 @@
-"""`dovetail router`: train a router on labelled queries, and measure one."""
+"""`dovetail router`: label queries by outcomes, train a router on them, and measure one."""
 
 import argparse
 import shlex
@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.cli.arguments import UsageError, add_output_arguments, refused_arguments
 from pipelines.cli.metric_table import draw_table, number
+from pipelines.cli.router_label import add_label_arguments, label
 from pipelines.cli.terminal import plural, progress, remark, say, say_json
 from pipelines.cli.training_folder import check_training_folder
 
 if TYPE_CHECKING:
     from pipelines.progress import Progress
+    from pipelines.routing.gains import Gains
+    from rag.evaluation.route_scores import TakenScore
     from rag.evaluation.routing import Reach, RoutingFigures
     from rag.evaluation.statistics import Interval
     from rag.protocols import Encoder
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 _EXAMPLE = """\
 QUERIES is a .jsonl or .jsonl.gz file, or a folder that holds queries.jsonl[.gz], of lines
   {"id", "question", "route": "table", "source"?}   or   "routes": ["paragraph", "table"]
+`label` makes them of questions with answers, by trying every route of your corpora. Lines that it
+wrote hold the outcomes, and `test` then tells what the router loses against the best route.
+
 ROUTER is a folder: the weights, their configuration and README.md, a model card with data,
 licences, figures and limits. Use it in a pipeline by `route.classifier` with `model: ROUTER`.
 
@@ -31,6 +37,7 @@ licences, figures and limits. Use it in a pipeline by `route.classifier` with `m
 source by what was learned from the others. That takes several times as long as the training.
 
 examples:
+  dovetail router label questions.jsonl -i corpora -o labelled.jsonl
   dovetail router train data/routing -o my-router
   dovetail router test my-router more-queries.jsonl --picture reliability.svg"""
 
@@ -59,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--folds", metavar="N", type=int, default=5, help="to measure with (default: 5)"
     )
     train.add_argument("--no-figures", action="store_true", help="only train, measure nothing")
+    add_label_arguments(actions.add_parser("label", help="label questions by trying every route"))
     test = actions.add_parser("test", help="measure a router on labelled queries")
     test.add_argument("router", metavar="ROUTER", type=Path, help="folder that train wrote")
     test.add_argument("queries", metavar="QUERIES", type=Path, help="labelled queries")
@@ -80,10 +88,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train or measure."""
+    """Label, train or measure."""
     if args.seed < 0:
         raise UsageError(f"--seed must be at least 0, got {args.seed}")
-    return _train(args) if args.action == "train" else _test(args)
+    return {"label": label, "train": _train, "test": _test}[args.action](args)
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -206,7 +214,10 @@ def _making(
 
 
 def _test(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
     from pipelines.evaluating.router_figures import accuracy_by_source, policy_reach
+    from pipelines.routing.gains import gains
     from rag.evaluation.router_validation import routed_queries
     from rag.evaluation.routing import routing_figures
     from rag.routing.classifier import RouteClassifier
@@ -224,13 +235,17 @@ def _test(args: argparse.Namespace) -> int:
         found = routing_figures(routed, modalities=router.modalities, seed=args.seed)
     policies = policy_reach(routed, seed=args.seed)
     sources = accuracy_by_source(routed, seed=args.seed)
+    gained = gains(queries, routed, modalities=router.modalities, seed=args.seed)
     if args.picture is not None:
         _draw_picture(args.picture, args.router.name, found)
     if args.json:
-        say_json(_figures_json(found, policies, sources))
+        told = {} if gained is None else {"outcomes": asdict(gained)}
+        say_json(_figures_json(found, policies, sources) | told)
         return 0
     _draw(f"{len(queries):,} queries", found, policies)
     _draw_sources(sources, None)
+    if gained is not None:
+        _draw_gains(gained)
     return 0
 
 
@@ -289,6 +304,21 @@ def _draw_sources(
             row.append(number(left_out[name].mean) if name in left_out else "-")
         rows.append(row)
     draw_table(header if left_out is None else [*header, "left out"], rows)
+
+
+def _draw_gains(gained: "Gains") -> None:
+    """Print what the router's labels score, and lose against the best route of each question."""
+    say()
+    header = ("score", "low", "high", "regret", "low", "high", "tokens")
+    rows = [_taken_row(name, one) for name, one in gained.policies.items()]
+    rows.append(_taken_row(f"{gained.best_single} for all", gained.single))
+    rows.append(_taken_row("best route of each", gained.oracle))
+    draw_table((f"{gained.questions:,} with outcomes", *header), rows)
+
+
+def _taken_row(name: str, one: "TakenScore") -> tuple[str, ...]:
+    cost = "-" if one.cost is None else f"{one.cost:,.0f}"
+    return (*_interval_row(name, one.score), *_interval_row("", one.regret)[1:], cost)
 
 
 def _interval_row(name: str, one: "Interval") -> tuple[str, str, str, str]:

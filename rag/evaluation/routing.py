@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rag.evaluation.statistics import Interval, bootstrap_interval
 from rag.records import Route
+from rag.routing.policies import taken
 
 if TYPE_CHECKING:
     import numpy as np
@@ -299,11 +300,7 @@ def most_probable(route: Route, most: int = 2, below: float = 1.0) -> tuple[str,
             others, ties by label.
         below: it is sure if the top label's probability is at least this, and it did not fall back.
     """
-    top = route.labels[:1]
-    if top and route.probs.get(top[0], 0.0) >= below and not route.fallback:
-        return top
-    others = sorted(route.probs.keys() - set(top), key=lambda label: (-route.probs[label], label))
-    return (*top, *others)[:most]
+    return taken(route, "unsure", below, most=most)
 
 
 def hits(routed: Sequence[RoutedQuery], taken: Sequence[Sequence[str]]) -> list[float]:

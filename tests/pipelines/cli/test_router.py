@@ -142,6 +142,36 @@ def test_says_if_a_router_is_tested_on_what_it_learned(trained, queries, capsys,
     assert "learned from these very queries" in capsys.readouterr().err
 
 
+def test_tells_what_is_lost_against_the_best_route_where_outcomes_are_there(
+    trained, tmp_path, capsys, encoder
+):
+    outcomes = {"table": 0.5, "paragraph": 0.25, "image": 0.0}
+    rows = [
+        one | {"outcomes": outcomes | {one["route"]: 1.0}, "costs": dict.fromkeys(WORDS, 10)}
+        for one in lines(4)
+    ]
+    data = write(tmp_path / "tried.jsonl", rows + lines(6)[5::6])
+    assert main(["router", "test", str(trained), str(data), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["outcomes"]
+    assert told["questions"] == 12
+    assert told["oracle"]["score"]["mean"] == 1.0
+    assert told["best_single"] == "table"
+    assert told["single"]["score"]["mean"] == pytest.approx(2 / 3)
+    single = told["policies"]["single"]
+    assert single["score"]["mean"] + single["regret"]["mean"] == pytest.approx(1.0)
+    assert single["score"]["mean"] > 0.9
+    assert single["cost"] == 10
+    assert main(["router", "test", str(trained), str(data)]) == 0
+    said = capsys.readouterr().out
+    for part in ("12 with outcomes", "table for all", "best route of each", "regret"):
+        assert part in said
+
+
+def test_says_nothing_of_outcomes_where_there_are_none(trained, queries, capsys, encoder):
+    assert main(["router", "test", str(trained), str(queries), "--json"]) == 0
+    assert "outcomes" not in json.loads(capsys.readouterr().out)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

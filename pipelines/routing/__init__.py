@@ -1,0 +1,1 @@
+"""Routers and what they route to: questions labelled by outcomes, routers measured by them."""
