@@ -3,13 +3,15 @@
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipelines.corpora.manifest import CORPORA, is_corpora
 from pipelines.index_folder import KV, IndexFolder, open_index
 from pipelines.progress import Progress, Unwatched
 from pipelines.snapshots import SNAPSHOTS, Content, Form, write_snapshot
@@ -31,8 +33,20 @@ from rag.files import FolderLock
 from rag.protocols import Encoder
 from rag.records import Document, Passage, text_sha
 
+if TYPE_CHECKING:
+    from rag.corpus.passage_maker import PassageMaker
+
+_Made = tuple[Document, list[Passage]]
 _PARTIAL = "partial"
 _OURS = frozenset({"lock", _PARTIAL, SNAPSHOTS, KV, NOTE})
+
+
+Reader = Callable[[Source], list[Document]]
+"""Gives the documents of a source, or raises what `rag.corpus.read` does."""
+
+
+class NothingToIndexError(CorpusError):
+    """No source gives a passage; the folder stays as it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +93,11 @@ def build_index(
     folder: Path,
     *,
     encoder: Encoder,
-    chunker: Chunker | None = None,
+    chunker: "PassageMaker | None" = None,
     form: Form | None = None,
     rebuild: bool = False,
     progress: Progress | None = None,
+    read: Reader | None = None,
 ) -> IndexReport:
     """Make an index folder, or bring one up to date.
 
@@ -101,25 +116,79 @@ def build_index(
             one makes that part of the index anew, from the texts and vectors it has.
         rebuild: read and encode everything below `paths` again, and let `encoder` replace another.
         progress: watches.
+        read: gives the documents of a source; `rag.corpus.read` by default.
 
     Raises:
-        CorpusError: for a path that does not exist, two sources with one id, or nothing to index;
-            then the folder stays as it was.
+        CorpusError: for a path that does not exist, two sources with one id, or nothing to index
+            (NothingToIndexError); then the folder stays as it was.
         IndexFolderError: if the folder holds something else, is damaged, or was made with another
             encoder.
         FolderLockedError: if another build is at work in it.
     """
     started = time.monotonic()
     folder = folder.absolute()
-    _refuse_foreign(folder)
-    sources, skipped = discover(paths)
+    _refuse_corpora(folder)
+    refuse_foreign(folder)
+    found = discover(paths)
     fresh = not folder.exists()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         with FolderLock(folder) as lock:
             watched = progress or Unwatched()
-            build = _Build(folder, encoder, chunker or Chunker(), form, watched, rebuild)
-            report = build.run(paths, sources, skipped)
+            build = _Build(
+                folder, encoder, chunker or Chunker(), form, watched, rebuild, read or _read_source
+            )
+            report = build.run(paths, *found)
+    except CorpusError:
+        if fresh:
+            lock.path.unlink()
+            folder.rmdir()
+        raise
+    return replace(report, seconds=time.monotonic() - started)
+
+
+def build_part(
+    folder: Path,
+    paths: Sequence[str],
+    sources: list[Source],
+    *,
+    corpora: Path,
+    encoder: Encoder,
+    chunker: "PassageMaker",
+    read: Reader,
+    form: Form | None,
+    rebuild: bool,
+    progress: Progress,
+) -> IndexReport:
+    """Make one index of a corpora folder, or bring it up to date, as `build_index` does.
+
+    Sources and documents without passages are left out of it, without a word; another chunker has
+    all sources below `paths` read again. What is out of date leaves the KV store in `corpora` too.
+
+    Args:
+        folder: of the index, inside `corpora`.
+        paths: what the sources were found below.
+        sources: as `discover` found them.
+        corpora: the corpora folder; its lock is held.
+        encoder: makes the vectors.
+        chunker: makes the passages.
+        read: gives the documents of a source.
+        form: as of `build_index`.
+        rebuild: as of `build_index`.
+        progress: watches.
+
+    Raises:
+        NothingToIndexError: if no source gives a passage; then the folder stays as it was.
+        IndexFolderError: as `build_index`.
+    """
+    started = time.monotonic()
+    refuse_foreign(folder)
+    fresh = not folder.exists()
+    folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        with FolderLock(folder) as lock:
+            build = _Build(folder, encoder, chunker, form, progress, rebuild, read, corpora)
+            report = build.run(paths, sources, [])
     except CorpusError:
         if fresh:
             lock.path.unlink()
@@ -129,22 +198,28 @@ def build_index(
 
 
 class _Build:
-    """One build, made by `build_index` with the folder's lock held."""
+    """One build, made with the folder's lock held; `build_index` says what that means."""
 
     def __init__(
         self,
         folder: Path,
         encoder: Encoder,
-        chunker: Chunker,
+        chunker: "PassageMaker",
         form: Form | None,
         progress: Progress,
         rebuild: bool,
+        read: Reader,
+        corpora: Path | None = None,
     ) -> None:
         self._folder = folder
         self._encoder = encoder
         self._chunker = chunker
         self._progress = progress
         self._rebuild = rebuild
+        self._read_one = read
+        self._in_corpora = corpora is not None
+        # A part of a corpora folder may be asked by itself too, and then has a KV store of its own.
+        self._homes = [folder] if corpora is None else [folder, corpora]
         self._old = self._open_old()
         self._before = {s.id: s for s in self._old.manifest.sources} if self._old else {}
         self._rechunk = self._old is not None and (
@@ -157,17 +232,18 @@ class _Build:
         self, paths: Sequence[str], sources: list[Source], skipped: list[Skipped]
     ) -> IndexReport:
         """Build; `build_index` says what that means."""
-        roots = {_root(path) for path in paths}
+        roots = {real_root(path) for path in paths}
         elsewhere = [s for s in self._before.values() if s.root not in roots]
         self._refuse_double(sources, elsewhere)
-        stale = [s for s in sources if self._rebuild or self._sha_before(s.id) != s.sha]
+        anew = self._rebuild or (self._rechunk and self._in_corpora)
+        stale = [s for s in sources if anew or self._sha_before(s.id) != s.sha]
         same = {source.id for source in sources} - {source.id for source in stale}
         kept = [*elsewhere, *(self._before[id_] for id_ in same)]
         taken = {id_ for source in kept for id_ in source.documents}
         read_now, unreadable = self._read(stale, taken)
         skipped = [*skipped, *unreadable]
         if not (kept or read_now):
-            raise CorpusError(_nothing(paths, skipped))
+            raise NothingToIndexError(nothing_to_index(paths, skipped))
         now = {source.id: source.sha for source in (*kept, *read_now)}
         report = IndexReport(
             added=tuple(sorted(now.keys() - self._before.keys())),
@@ -196,15 +272,15 @@ class _Build:
             documents: list[Document] = []
             passages: list[Passage] = []
             for source in sorted((*kept, *read_now), key=lambda source: source.id):
-                found, made = self._content(source, read_now.get(source))
-                documents.extend(found)
-                passages.extend(made)
+                for document, made in self._content(source, read_now.get(source)):
+                    documents.append(document)
+                    passages.extend(made)
             if not passages:
-                raise CorpusError(_nothing(paths, skipped))
+                raise NothingToIndexError(nothing_to_index(paths, skipped))
             encoded = self._commit((*kept, *read_now), documents, passages)
             report = replace(report, passages=len(passages), encoded=encoded)
-        dropped, pending = drop_stale(self._folder, self._folder / KV)
-        report = replace(report, kv_dropped=dropped, kv_pending=pending)
+        dropped, pending = zip(*(drop_stale(home, home / KV) for home in self._homes), strict=True)
+        report = replace(report, kv_dropped=sum(dropped), kv_pending=max(pending))
         if self._form.graph is None:
             return report
         graph = open_index(self._folder).graph
@@ -239,13 +315,13 @@ class _Build:
 
     def _read(
         self, sources: list[Source], taken: set[str]
-    ) -> tuple[dict[IndexedSource, list[Document]], list[Skipped]]:
-        """Return the documents of each source that can be read, and those that cannot."""
+    ) -> tuple[dict[IndexedSource, list[_Made]], list[Skipped]]:
+        """Return what each source that can be read gives, and the sources that cannot be read."""
         found, unreadable = {}, []
         self._progress.stage("reading", len(sources))
         for source in sources:
             try:
-                documents = read(source)
+                documents = self._read_one(source)
                 double = taken.intersection(document.id for document in documents)
                 if double:
                     raise CorpusError(f"another source has a document {min(double)!r}")  # noqa: TRY301
@@ -253,24 +329,26 @@ class _Build:
                 reason = str(error).removeprefix(f"{source.id}: ")
                 unreadable.append(Skipped(source.id, reason))
             else:
-                ids = tuple(document.id for document in documents)
-                found[IndexedSource(source.id, _root(source.root), source.sha, ids)] = documents
-                taken.update(ids)
+                made = [(document, self._chunker(document)) for document in documents]
+                if self._in_corpora:
+                    made = [(document, passages) for document, passages in made if passages]
+                if made or not self._in_corpora:
+                    ids = tuple(document.id for document, _ in made)
+                    found[IndexedSource(source.id, real_root(source.root), source.sha, ids)] = made
+                    taken.update(ids)
             self._progress.advance()
         return found, unreadable
 
-    def _content(
-        self, source: IndexedSource, read_now: list[Document] | None
-    ) -> tuple[list[Document], list[Passage]]:
+    def _content(self, source: IndexedSource, read_now: list[_Made] | None) -> list[_Made]:
         """Return a source's documents and passages, from the old index unless it was read now."""
         if read_now is not None:
-            return read_now, [p for document in read_now for p in self._chunker(document)]
+            return read_now
         old = self._old
         assert old is not None
         documents = [old.documents[id_] for id_ in source.documents]
         if self._rechunk:
-            return documents, [p for document in documents for p in self._chunker(document)]
-        return documents, [old.passages[p] for d in source.documents for p in old.contents[d]]
+            return [(document, self._chunker(document)) for document in documents]
+        return [(d, [old.passages[id_] for id_ in old.contents[d.id]]) for d in documents]
 
     def _commit(
         self, sources: Iterable[IndexedSource], documents: list[Document], passages: list[Passage]
@@ -325,11 +403,13 @@ class _Build:
         return vectors, sentences, of_passages.encoded + of_sentences.encoded
 
     def _note_stale_kv(self, documents: list[Document]) -> None:
-        if self._old is not None and (self._folder / KV).exists():
+        homes = [home for home in self._homes if (home / KV).exists()]
+        if self._old is not None and homes:
             now = {document.id: document for document in documents}
             before = self._old.documents
             stale = [id_ for id_ in before if self._rechunk or before[id_] != now.get(id_)]
-            note_stale(self._folder, self._folder / KV, stale)
+            for home in homes:
+                note_stale(home, home / KV, stale)
 
     def _remove_leftovers(self) -> None:
         """Delete what builds that died have left, their vectors apart."""
@@ -344,17 +424,22 @@ class _Build:
                 shutil.rmtree(path)
 
 
-def _root(path: str) -> str:
+def _read_source(source: Source) -> list[Document]:
+    return read(source)
+
+
+def real_root(path: str) -> str:
     """Return how the manifest writes a root: absolute and without links; topics stay as given."""
     return path if path == PYTHON_TOPICS else os.path.realpath(path)
 
 
-def _nothing(paths: Sequence[str], skipped: Sequence[Skipped]) -> str:
+def nothing_to_index(paths: Sequence[str], skipped: Sequence[Skipped]) -> str:
+    """Return what to say if no source below some paths gives a passage."""
     found = "".join(f"\n  {s.id}: {s.reason}" for s in skipped)
     return f"nothing to index in {', '.join(paths)}" + (f"; skipped:{found}" if found else "")
 
 
-def _refuse_foreign(folder: Path) -> None:
+def refuse_foreign(folder: Path) -> None:
     """Make sure that a folder is an index, the beginning of one, empty, or not there.
 
     Raises:
@@ -372,3 +457,17 @@ def _refuse_foreign(folder: Path) -> None:
             f"{folder} is not empty and is not a Dovetail index: it holds {others[0]!r}; "
             "give a new folder"
         )
+
+
+def _refuse_corpora(folder: Path) -> None:
+    """Make sure that a folder neither is a corpora folder nor a part of one.
+
+    Raises:
+        IndexFolderError: if it is.
+    """
+    for one in (folder, folder.parent):
+        if is_corpora(one):
+            raise IndexFolderError(
+                f"{one} is a folder of corpora ({CORPORA}): bring it up to date with `dovetail "
+                f"index PATH -o {one} --corpora`, or give a new folder"
+            )

@@ -39,7 +39,8 @@ def parse_document(line: bytes) -> Document:
     fields["links"] = tuple(Link(*link) for link in fields.get("links", ()))
     fields["tables"] = tuple(Span(*span) for span in fields.get("tables", ()))
     fields["cues"] = tuple(
-        Cue(Span(start, end), start_s, end_s) for start, end, start_s, end_s in fields.get("cues", ())
+        Cue(Span(start, end), start_s, end_s)
+        for start, end, start_s, end_s in fields.get("cues", ())
     )
     return Document(**fields)
 

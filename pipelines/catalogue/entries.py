@@ -54,6 +54,7 @@ _ORDERED = "pipelines.catalogue.reranking"
 _PRUNED = "pipelines.catalogue.pruning"
 _GRAPH = "pipelines.catalogue.graph"
 _ROUTED = "pipelines.catalogue.routing"
+_CORPORA = "pipelines.catalogue.corpora"
 
 OPERATORS = {
     "query.rewrite": Entry("rag.query.rewrite:Rewrite", "query transformation"),
@@ -74,10 +75,12 @@ OPERATORS = {
     "route.classifier": Entry(f"{_ROUTED}:classifier", "routing"),
     "route.lm": Entry("rag.routing.lm:LMRouter", "routing"),
     "route.ensemble": Entry(f"{_ROUTED}:ensemble", "routing"),
+    "route.corpora": Entry(f"{_CORPORA}:route", "routing"),
     "retrieve.sparse": Entry(f"{_FOUND}:sparse", "retriever selection"),
     "retrieve.learned": Entry(f"{_FOUND}:learned", "retriever selection"),
     "retrieve.dense": Entry(f"{_FOUND}:dense", "retriever selection"),
     "retrieve.hybrid": Entry(f"{_FOUND}:hybrid", "retriever selection"),
+    "retrieve.corpora": Entry(f"{_CORPORA}:retrieve", "retriever selection"),
     "expand.graph": Entry(f"{_GRAPH}:expand", "graph expansion"),
     "compress.semantic": Entry(f"{_GRAPH}:compress", "compression"),
     "rerank.cross_encoder": Entry(f"{_ORDERED}:cross_encoder", "reranking"),
@@ -122,6 +125,7 @@ OPERATORS = {
 
 RESOURCES = {
     "index.folder": ResourceEntry(f"{_MADE}:index_folder", "index"),
+    "index.corpora": ResourceEntry(f"{_MADE}:index_corpora", "index"),
     "lm.transformers": ResourceEntry(f"{_MADE}:local_model", "lm"),
     "lm.openai_compatible": ResourceEntry(f"{_MADE}:openai_compatible", "lm"),
     "kv.disk": ResourceEntry(f"{_MADE}:disk_store", "kv"),

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from kvstore.store import KVStore
+from pipelines.corpora.open_corpora import OpenCorpora
+from pipelines.corpora.opening import holds_corpora, open_corpora, open_indexes
 from pipelines.open_index import DISK_BYTES, RAM_BYTES, OpenIndex
 from rag.bounds import Bounds
 from rag.generation.local_model import LocalModel
@@ -19,18 +21,65 @@ def index_folder(
     kv_ram: Annotated[int, Bounds(low=0)] = RAM_BYTES,
     kv_disk: Annotated[int, Bounds(low=0)] = DISK_BYTES,
     scope: Mapping[str, Any] | None = None,
-) -> OpenIndex:
+) -> OpenIndex | OpenCorpora:
     """An index folder that `dovetail index` made, with its encoder and KV store.
 
     Args:
-        path: the folder.
+        path: the folder; one of several corpora opens as `index.corpora` does.
         download: let the encoder be fetched from the hub.
         kv_ram: bytes of RAM for KV; half of it holds rotated copies.
         kv_disk: bytes of disk for KV.
         scope: a filter on metadata, such as `{tenant: acme}`; other passages do not exist for the
             pipeline, and the filter of a step can only narrow it.
     """
+    if holds_corpora(path):
+        return open_corpora(path, download=download, kv_ram=kv_ram, kv_disk=kv_disk, scope=scope)
     return OpenIndex(path, download=download, kv_ram=kv_ram, kv_disk=kv_disk, scope=scope)
+
+
+def index_corpora(
+    *,
+    path: Path | None = None,
+    corpora: Mapping[str, Path] | None = None,
+    modalities: Mapping[str, str] | None = None,
+    download: bool = False,
+    kv_ram: Annotated[int, Bounds(low=0)] = RAM_BYTES,
+    kv_disk: Annotated[int, Bounds(low=0)] = DISK_BYTES,
+    scope: Mapping[str, Any] | None = None,
+) -> OpenCorpora:
+    """Several corpora, one a modality and granularity, with their encoder and KV store.
+
+    Args:
+        path: a folder that `dovetail index --corpora` made; a plain index counts as `paragraph`.
+        corpora: instead of it, index folders that were made one by one, by label.
+        modalities: of labels of your own; labels of one modality are alternatives.
+        download: let the encoder be fetched from the hub.
+        kv_ram: bytes of RAM for KV; half of it holds rotated copies.
+        kv_disk: bytes of disk for KV.
+        scope: a filter on metadata, such as `{tenant: acme}`, that holds for every corpus; other
+            passages do not exist for the pipeline.
+    """
+    if path is not None and holds_corpora(path) and corpora is None:
+        return open_corpora(
+            path,
+            modalities=modalities,
+            download=download,
+            kv_ram=kv_ram,
+            kv_disk=kv_disk,
+            scope=scope,
+        )
+    folders = corpora if path is None else {"paragraph": path}
+    if folders is None or (path is not None and corpora is not None):
+        got = "neither" if folders is None else "both"
+        raise ValueError(f"index.corpora needs either path or corpora, got {got}")
+    return open_indexes(
+        folders,
+        modalities=modalities,
+        download=download,
+        kv_ram=kv_ram,
+        kv_disk=kv_disk,
+        scope=scope,
+    )
 
 
 def local_model(

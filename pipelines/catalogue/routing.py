@@ -1,7 +1,6 @@
 """Routers that are made of a folder or of other routers: from options by name to their parts."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pipelines.catalogue.bounded import Share
@@ -13,6 +12,7 @@ from rag.routing.ensemble import EnsembleRouter, Rule
 from rag.routing.examples import ExampleRouter
 from rag.routing.labels import DESCRIPTIONS, MODALITIES
 from rag.routing.lm import LMRouter
+from rag.routing.shipped import AUTO, resolve_router
 
 Member = Literal["classifier", "examples", "descriptions", "lm"]
 
@@ -20,18 +20,19 @@ Member = Literal["classifier", "examples", "descriptions", "lm"]
 def classifier(
     encoder: Encoder,
     *,
-    model: Path,
+    model: str = AUTO,
     trust: Annotated[float, Bounds(low=-1, high=1)] | None = None,
     threshold: Share | None = None,
 ) -> RouteClassifier:
-    """Routes a question by logistic heads that `dovetail router train` made.
+    """Routes a question by logistic heads that were trained on labelled questions.
 
     Its probabilities are calibrated; a question far from all training queries is marked as a
     fallback.
 
     Args:
         encoder: makes the vectors of questions; the one that the router was trained with.
-        model: the folder of the router.
+        model: the folder of a router that `dovetail router train` made; `auto` is the one that
+            comes with Dovetail, for the labels of the usual corpora and the encoder `minilm`.
         trust: cosine to the nearest training query below which a route is a fallback; by default
             as the router was trained.
         threshold: least probability of one of several labels; by default as the router was
@@ -39,7 +40,7 @@ def classifier(
     """
     from dataclasses import replace
 
-    loaded = RouteClassifier.load(model, encoder)
+    loaded = RouteClassifier.load(resolve_router(model, encoder), encoder)
     return replace(
         loaded,
         trust=loaded.trust if trust is None else trust,
@@ -54,7 +55,7 @@ def ensemble(
     routers: Sequence[Member] = ("classifier", "descriptions"),
     rule: Rule = "confidence",
     threshold: Share = 0.6,
-    model: Path | None = None,
+    model: str = AUTO,
     descriptions: Mapping[str, str | Sequence[str]] | None = None,
     examples: Mapping[str, Sequence[str]] | None = None,
     modalities: Mapping[str, str] | None = None,
@@ -70,7 +71,8 @@ def ensemble(
         rule: `confidence` lets the first router decide that is sure, `majority` most of them,
             `mean` their mean probability.
         threshold: of `confidence`: least probability of a sure router.
-        model: of `classifier`: the folder of the router.
+        model: of `classifier`: the folder of the router, or `auto` for the one that comes with
+            Dovetail.
         descriptions: of `descriptions` and `lm`: label to what it answers; by default those of the
             usual corpora.
         examples: of `examples` and `lm`: label to questions that it answers.
@@ -81,11 +83,6 @@ def ensemble(
     made: list[Router] = []
     for name in routers:
         if name == "classifier":
-            if model is None:
-                raise ValueError(
-                    "model must be the folder of a router for the member classifier, got none; "
-                    "make one: dovetail router train QUERIES -o ROUTER"
-                )
             made.append(classifier(encoder, model=model))
         elif name == "examples":
             made.append(ExampleRouter(encoder, examples or {}, modalities=kinds))

@@ -8,7 +8,7 @@ from rag.tracing.describe import attention_json, context_json, edges_json
 from rag.tracing.wording import byte_size
 
 if TYPE_CHECKING:
-    from rag.records import Answer, Passage
+    from rag.records import Answer, Passage, Route
 
 REFUSAL = "No passage supports an answer."
 
@@ -96,6 +96,16 @@ def draw(answer: "Answer") -> None:
         from rag.generation.context_plan import explained
 
         remark(explained(answer.context))
+
+
+def routed(route: "Route") -> str:
+    """Return where a question was sent, in one line, with what was changed after the router."""
+    labels = [
+        f"{label} ({route.probs[label]:.2f})" if label in route.probs else label
+        for label in route.labels
+    ]
+    sent = f"routed to {', '.join(labels) or 'no label'}"
+    return f"{sent}; {route.reason}" if route.reason else sent
 
 
 def draw_passages(passages: "Sequence[Passage]") -> None:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.cli.answers import as_json, draw, draw_passages
+from pipelines.cli.answers import as_json, draw, draw_passages, routed
 from pipelines.cli.arguments import UsageError, add_output_arguments
 from pipelines.cli.model_arguments import add_model_arguments
 from pipelines.cli.pipeline_arguments import add_pipeline_arguments, loaded
@@ -53,14 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.epilog = _EXAMPLE
     parser.add_argument("question", metavar="QUESTION", help="what you want to know")
-    parser.add_argument("-i", "--index", metavar="DIR", type=Path, required=True, help="index")
+    parser.add_argument(
+        "-i", "--index", metavar="DIR", type=Path, required=True, help="index, or several corpora"
+    )
     parser.add_argument(
         "-p",
         "--pipeline",
         metavar="RECIPE",
-        default="ask",
         help="recipe or pipeline file; one that ends with passages is continued as ask does "
-        "(default: ask: hybrid, pruned, cached)",
+        "(default: ask: hybrid, pruned, cached; universal over a folder of several corpora)",
     )
     parser.add_argument(
         "--history",
@@ -105,7 +106,8 @@ def run(args: argparse.Namespace) -> int:
     short = [
         f"{option}={value}" for name, option in SHORT.items() if (value := getattr(args, name))
     ]
-    pipeline = loaded(args, args.pipeline, [*short, *args.sets], answering=True).require_valid()
+    source = args.pipeline or _usual_recipe(args.index)
+    pipeline = loaded(args, source, [*short, *args.sets], answering=True).require_valid()
     inputs = _inputs(pipeline, args)
     if not args.quiet and not args.json:
         remark("loading the model …")
@@ -126,6 +128,12 @@ def run(args: argparse.Namespace) -> int:
         draw(answer)
         _draw_shown(answer, show, trace, templates)
     return 0
+
+
+def _usual_recipe(index: Path) -> str:
+    from pipelines.corpora.opening import holds_corpora
+
+    return "universal" if holds_corpora(index) else "ask"
 
 
 def _inputs(pipeline: "Pipeline", args: argparse.Namespace) -> dict[str, Any]:
@@ -170,14 +178,19 @@ def _answer(
     pipeline: "Pipeline", args: argparse.Namespace, inputs: dict[str, Any], trace: "Trace"
 ) -> "Answer":
     """Answer; on a terminal the text appears as it is decoded."""
-    from pipelines.flow.events import Finished, Token
+    from pipelines.flow.events import Finished, Routed, Token
 
+    route = None
     live = sys.stderr.isatty() and not args.json and not args.quiet
     for event in pipeline.stream(trace=trace, **inputs):
         if isinstance(event, Finished):
             if live:
                 sys.stderr.write("\r\x1b[K")
+            if route is not None and not args.json and not args.quiet:
+                remark(routed(route))
             return event.result.answer
+        if isinstance(event, Routed):
+            route = event.route
         if live and isinstance(event, Token):
             sys.stderr.write(event.text)
             sys.stderr.flush()

@@ -84,6 +84,7 @@ def examine(*, online: bool = False) -> dict[str, Any]:
         "compute": _compute() if versions["torch"] else {},
         "models": models,
         "adapters": {adapter_name(folder): str(folder) for folder in shipped_adapters()},
+        "modalities": _modalities(),
         "caches": {"dovetail": str(user_cache()), "hub": _hub_cache()},
         "offline": os.environ.get("HF_HUB_OFFLINE", "") not in {"", "0"},
         "missing": missing,
@@ -124,6 +125,24 @@ def _compute() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "dtype": str(best_dtype(device)).removeprefix("torch."),
     }
+
+
+def _modalities() -> dict[str, dict[str, str | None]]:
+    """Return, by modality, what reads it: a name and version, or None for what is not there.
+
+    `vision` is what an image encoder needs apart from its weights.
+    """
+    from rag.corpus.ocr import ocr_available
+
+    return {
+        "image": {"ocr": ocr_available(), "vision": _package("Pillow", "PIL")},
+        "video": {"frames": _package("OpenCV", "cv2")},
+    }
+
+
+def _package(name: str, module: str) -> str | None:
+    """Return a name if its module is installed; it is not imported."""
+    return name if find_spec(module) else None
 
 
 def _hub_cache() -> str:
@@ -180,6 +199,7 @@ def _draw(found: dict[str, Any]) -> None:
         say(f"model {name}: {path or 'not found'}")
     for name in found["adapters"]:
         say(f"adapter: {name}")
+    _draw_modalities(found["modalities"])
     for name, path in found["caches"].items():
         say(f"cache of {name}: {path}")
     say(f"offline mode: {'on' if found['offline'] else 'off'}")
@@ -190,3 +210,24 @@ def _draw(found: dict[str, Any]) -> None:
     for missing in found["missing"]:
         say(f"missing {missing}")
     say("something is missing" if found["missing"] else "ready")
+
+
+def _draw_modalities(found: Mapping[str, Mapping[str, str | None]]) -> None:
+    ocr, vision = found["image"]["ocr"], found["image"]["vision"]
+    frames = found["video"]["frames"]
+    if ocr:
+        say(f"images: captions and OCR text ({ocr})")
+    else:
+        say(
+            "images: text only (captions, alt texts, file names); "
+            "OCR: pip install 'dovetail-rag[ocr]'"
+        )
+    say(
+        "image search by vectors: needs an image encoder, dovetail index --corpora --image-encoder"
+        + ("" if vision else "; and pip install pillow")
+    )
+    say(
+        f"videos: transcripts, and frames ({frames})"
+        if frames
+        else "videos: transcripts; frames need OpenCV, which the extra ocr brings"
+    )

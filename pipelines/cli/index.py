@@ -13,9 +13,11 @@ from pipelines.cli.terminal import edges_line, plural, progress, remark, say, sa
 if TYPE_CHECKING:
     import numpy as np
 
+    from pipelines.corpora.build import CorporaReport
     from pipelines.indexing import IndexReport
     from pipelines.snapshots import Form
     from rag.models.encoder import Precision, SentenceEncoder
+    from rag.text.splitters import SentenceSplitter
 
 _EXAMPLE = """\
 A second run on the same folder reads and encodes only what changed.
@@ -23,7 +25,10 @@ A second run on the same folder reads and encodes only what changed.
 examples:
   dovetail index ~/notes ~/papers/survey.pdf -o notes.idx
   dovetail index python:topics -o python.idx      the language reference that ships with Python
-  dovetail index ~/notes -o notes.idx --graph     links between passages too, for recipe graph"""
+  dovetail index ~/notes -o notes.idx --graph     links between passages too, for recipe graph
+  dovetail index ~/notes -o notes.all --corpora   paragraphs, documents, tables, images and videos
+                                                  apart; recipe universal asks those that fit"""
+_AUTO = "auto"
 _LISTED = 20
 
 
@@ -85,6 +90,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="your own links: lines of JSON {subject, relation, object, weight}, or of subject, "
         "relation, object with tabs between; an end is a passage, a document or a name",
     )
+    corpora = parser.add_argument_group("of several corpora, which the recipes universal* ask")
+    corpora.add_argument(
+        "--corpora",
+        metavar="LABELS",
+        nargs="?",
+        const=_AUTO,
+        help="make a folder of several corpora: comma-separated paragraph, document, table, image, "
+        "clip, video, or auto for all that have content (default: auto)",
+    )
+    corpora.add_argument(
+        "--image-encoder",
+        metavar="NAME",
+        help="a folder or hub id of CLIP, whose vectors of the images are searched beside their "
+        "captions; a folder that has vectors keeps them up to date",
+    )
     parser.add_argument(
         "--words", metavar="N", type=int, default=120, help="words per passage (default: 120)"
     )
@@ -113,7 +133,12 @@ def run(args: argparse.Namespace) -> int:
         )
         form = _form(args)
         language = "en" if form is None else form.language
-        chunker = Chunker(args.words, SentenceSplitter(args.sentences, language))
+        splitter = SentenceSplitter(args.sentences, language)
+        chunker = Chunker(args.words, splitter)
+    if args.corpora is not None:
+        return _run_corpora(args, encoder, form, splitter)
+    if args.image_encoder is not None:
+        raise UsageError("--image-encoder goes with --corpora")
 
     from pipelines.indexing import build_index
 
@@ -134,8 +159,49 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _run_corpora(
+    args: argparse.Namespace,
+    encoder: "LateEncoder",
+    form: "Form | None",
+    splitter: "SentenceSplitter",
+) -> int:
+    """Build several corpora, and print what was done."""
+    from pipelines.corpora.build import build_corpora
+    from pipelines.corpora.kinds import corpus_kinds
+
+    labels = None if args.corpora == _AUTO else _names(args.corpora)
+    with refused_arguments():
+        kinds = corpus_kinds(labels, words=args.words, splitter=splitter)
+        image_encoder = None
+        if args.image_encoder is not None:
+            from rag.models.image_encoder import load_image_encoder
+
+            image_encoder = load_image_encoder(args.image_encoder, download=args.download)
+    with progress(quiet=args.quiet or args.json) as watched:
+        report = build_corpora(
+            args.paths,
+            args.out,
+            encoder=encoder,
+            kinds=kinds,
+            form=form,
+            rebuild=args.rebuild,
+            progress=watched,
+            image_encoder=image_encoder,
+        )
+    if args.json:
+        say_json({"corpora_folder": str(args.out), **asdict(report)})
+    else:
+        _print_corpora(args.out, report)
+    return 0
+
+
+def _names(listed: str) -> tuple[str, ...]:
+    return tuple(filter(None, (name.strip() for name in listed.split(","))))
+
+
 def _form(args: argparse.Namespace) -> "Form | None":
     """Return how to index, with what an index that is there has where nothing is said."""
+    from pipelines.corpora.kinds import LABELS
     from pipelines.index_folder import open_index
     from pipelines.snapshots import Form
     from rag.corpus.manifest import MANIFEST
@@ -148,8 +214,9 @@ def _form(args: argparse.Namespace) -> "Form | None":
         return None
     if "language" in said:
         Analyser(said["language"])
-    there = (args.out / MANIFEST).exists() and not args.rebuild
-    form = replace(open_index(args.out).snapshot.form if there else Form(), **said)
+    folders = [args.out] if args.corpora is None else [args.out / label for label in LABELS]
+    there = [one for one in folders if (one / MANIFEST).exists() and not args.rebuild]
+    form = replace(open_index(there[0]).snapshot.form if there else Form(), **said)
     return _linked(form, args) if linked else form
 
 
@@ -165,8 +232,7 @@ def _linked(form: "Form", args: argparse.Namespace) -> "Form":
         return replace(form, graph=None, triples=())
     graph = form.graph or GraphSettings()
     if args.graph_fields is not None:
-        fields = tuple(filter(None, (name.strip() for name in args.graph_fields.split(","))))
-        graph = replace(graph, fields=fields)
+        graph = replace(graph, fields=_names(args.graph_fields))
     triples = form.triples if args.triples is None else tuple(read_triples(args.triples))
     return replace(form, graph=graph, triples=triples)
 
@@ -242,12 +308,55 @@ def _print(folder: Path, report: "IndexReport") -> None:
     _remark_listed("removed ", report.removed)
     if report.rechunked:
         remark("passages were made again, as their length was another")
+    _remark_pending(report)
+    state = "" if report.written else "nothing changed: "
+    say(f"{folder}: {state}{_counts(report)}")
+    say(
+        f"{plural(report.documents, 'document')}, {plural(report.passages, 'passage')}, "
+        f"{report.seconds:.1f} s"
+    )
+    if report.edges:
+        say(edges_line(report.edges))
+    _remark_listed("a triple joins nothing: ", report.unplaced)
+    _say_next(folder, report)
+
+
+def _print_corpora(folder: Path, report: "CorporaReport") -> None:
+    _remark_listed("skipped ", [f"{skipped.id}: {skipped.reason}" for skipped in report.skipped])
+    _remark_listed("removed ", report.removed)
+    _remark_pending(report)
+    state = "" if report.written else "nothing changed: "
+    say(f"{folder}: {state}{_counts(report)}")
+    for label, one in report.corpora.items():
+        say(f"  {label}: {plural(one.documents, 'document')}, {plural(one.passages, 'passage')}")
+    for label, why in report.empty.items():
+        say(f"  {label}: empty, {why}")
+    _remark_listed("no corpus any more: ", report.dropped)
+    _remark_listed("", report.notes)
+    say(
+        f"{plural(report.documents, 'document')}, {plural(report.passages, 'passage')}, "
+        f"{report.seconds:.1f} s"
+    )
+    _say_next(folder, report)
+
+
+def _remark_pending(report: "IndexReport | CorporaReport") -> None:
     if report.kv_pending:
         remark(
             f"the KV store is in use: entries of {plural(report.kv_pending, 'document')} "
             "go at the next run"
         )
-    counts = ", ".join(
+
+
+def _say_next(folder: Path, report: "IndexReport | CorporaReport") -> None:
+    if report.kv_dropped:
+        say(f"{report.kv_dropped:,} out-of-date entries of the KV store dropped")
+    if report.written:
+        say(f'next: dovetail ask "…" -i {folder}')
+
+
+def _counts(report: "IndexReport | CorporaReport") -> str:
+    return ", ".join(
         f"{len(ids):,} {name}"
         for name, ids in (
             ("added", report.added),
@@ -257,19 +366,6 @@ def _print(folder: Path, report: "IndexReport") -> None:
         )
         if ids
     )
-    state = "" if report.written else "nothing changed: "
-    say(f"{folder}: {state}{counts}")
-    say(
-        f"{plural(report.documents, 'document')}, {plural(report.passages, 'passage')}, "
-        f"{report.seconds:.1f} s"
-    )
-    if report.edges:
-        say(edges_line(report.edges))
-    _remark_listed("a triple joins nothing: ", report.unplaced)
-    if report.kv_dropped:
-        say(f"{report.kv_dropped:,} out-of-date entries of the KV store dropped")
-    if report.written:
-        say(f'next: dovetail ask "…" -i {folder}')
 
 
 def _remark_listed(what: str, lines: Sequence[str]) -> None:

@@ -35,7 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.epilog = _EXAMPLE
     parser.add_argument(
-        "path", metavar="DIR|RUN", type=Path, help="index folder, trace of a run, or `last`"
+        "path",
+        metavar="DIR|RUN",
+        type=Path,
+        help="index folder, folder of corpora, trace of a run, or `last`",
     )
     parser.add_argument("id", metavar="ID", nargs="?", help="a document or a passage of an index")
     runs = parser.add_argument_group("of a run")
@@ -217,8 +220,14 @@ def _say_difference(trace: "Trace", other: "Trace", *, as_json: bool) -> None:
 
 
 def _index(args: argparse.Namespace) -> int:
+    from pipelines.corpora.opening import holds_corpora
     from pipelines.index_folder import open_index
 
+    if holds_corpora(args.path):
+        folder = _corpus_with(args.path, args.id)
+        if folder is None:
+            return _corpora(args)
+        args.path = folder
     index = open_index(args.path)
     if args.id is None:
         shown = _summary(index)
@@ -235,6 +244,58 @@ def _index(args: argparse.Namespace) -> int:
         say_json(shown)
     else:
         draw(shown)
+    return 0
+
+
+def _corpus_with(folder: Path, id_: str | None) -> Path | None:
+    """Return the index of the first corpus that has a document or passage; None without an id."""
+    from pipelines.corpora.manifest import read_corpora
+    from pipelines.index_folder import open_index
+
+    if id_ is None:
+        return None
+    folders = [folder / label for label in read_corpora(folder).filled]
+    for one in folders:
+        index = open_index(one)
+        if id_ in index.passages or id_ in index.documents:
+            return one
+    return folders[0]
+
+
+def _corpora(args: argparse.Namespace) -> int:
+    """List the corpora of a folder."""
+    from pipelines.corpora.manifest import read_corpora
+
+    manifest = read_corpora(args.path)
+    corpora = {
+        label: {
+            "modality": corpus.modality,
+            "index": str(args.path / label) if corpus.passages else None,
+            "documents": corpus.documents,
+            "passages": corpus.passages,
+            "chunker": corpus.maker,
+        }
+        for label, corpus in manifest.corpora.items()
+    }
+    if args.json:
+        encoder = asdict(manifest.encoder)
+        sources = len(manifest.sources)
+        say_json(
+            {
+                "corpora_folder": str(args.path),
+                "encoder": encoder,
+                "sources": sources,
+                "corpora": corpora,
+            }
+        )
+        return 0
+    say(f"{args.path}: {plural(len(manifest.sources), 'source')}")
+    say(f"encoder {manifest.encoder.name} ({manifest.encoder.fingerprint[:12]})")
+    for label, corpus in manifest.corpora.items():
+        counts = f"{plural(corpus.documents, 'document')}, {plural(corpus.passages, 'passage')}"
+        say(f"  {label} ({corpus.modality}): {counts if corpus.passages else 'empty'}")
+    if manifest.filled:
+        say(f"one of them: dovetail inspect {args.path / manifest.filled[0]}")
     return 0
 
 

@@ -28,7 +28,10 @@ COMMANDS = {
     "calibrate": ("pipelines.cli.calibrate", "choose how cached passages are read, by measuring"),
     "train": ("pipelines.cli.train", "train a pruner on labelled passages"),
     "adapt": ("pipelines.cli.adapt", "teach a language model to read cached, pruned passages"),
-    "router": ("pipelines.cli.router", "train a router on labelled queries, or measure one"),
+    "router": (
+        "pipelines.cli.router",
+        "train or measure a router, or label queries by outcomes",
+    ),
     "compare": ("pipelines.cli.compare", "compare two results of eval, with significance"),
     "inspect": ("pipelines.cli.inspect", "show what an index, a document or a run holds"),
     "doctor": ("pipelines.cli.doctor", "check the installation, models and caches"),

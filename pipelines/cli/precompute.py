@@ -1,9 +1,9 @@
-"""`dovetail precompute`: encode every passage of an index into its KV store."""
+"""`dovetail precompute`: encode every passage of an index or of corpora into the KV store."""
 
 import argparse
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.cli.arguments import UsageError, add_output_arguments
 from pipelines.cli.model_arguments import add_model_arguments
@@ -11,6 +11,11 @@ from pipelines.cli.pipeline_arguments import add_plugin_argument
 from pipelines.cli.prompt_arguments import GENERATOR, add_prompt_argument
 from pipelines.cli.terminal import plural, progress, remark, say, say_json
 from rag.tracing.wording import byte_size
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rag.records import Passage
 
 BATCH = 8
 """Passages between two steps of the progress bar, at least; where more are encoded in one forward
@@ -30,7 +35,7 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.epilog = _EXAMPLE
-    parser.add_argument("index", metavar="DIR", type=Path, help="index folder")
+    parser.add_argument("index", metavar="DIR", type=Path, help="index folder, or one of corpora")
     prompt = parser.add_mutually_exclusive_group()
     add_prompt_argument(prompt)
     prompt.add_argument(
@@ -45,15 +50,14 @@ def run(args: argparse.Namespace) -> int:
     """Say what it will cost, fill the store, and say what was done."""
     from kvstore.precompute import Precompute
     from kvstore.store import KVStore
-    from pipelines.index_folder import open_index
     from rag.generation.local_model import LocalModel
 
-    index = open_index(args.index)
+    passages, folder = _indexed(args.index)
     wanted = _prompt(args)
     lm = LocalModel.open(args.model, args.dtype, args.download, args.kv_ram, args.adapter)
     engine, prompt = lm.engine(), lm.prompt_of(wanted)
     prefix = prompt.prefix()
-    segments = [prefix, *(prompt.passage(p, prefix) for p in index.passages.values())]
+    segments = [prefix, *(prompt.passage(p, prefix) for p in passages.values())]
     tokens = sum(len(segment) for segment in segments)
     total = tokens * engine.kv_bytes_per_token
     each = total // len(segments)
@@ -69,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
             f"{byte_size(args.kv_disk)}; raise it, or let `ask` store what is asked about"
         )
     with (
-        KVStore(index.kv_folder, ram_bytes=0, disk_bytes=args.kv_disk) as store,
+        KVStore(folder, ram_bytes=0, disk_bytes=args.kv_disk) as store,
         progress(quiet=args.quiet or args.json) as watched,
     ):
         watched.stage("encoding passages", len(segments))
@@ -105,6 +109,17 @@ def run(args: argparse.Namespace) -> int:
                 "reached: is the disk full?"
             )
     return 1 if report.failed or report.remaining else 0
+
+
+def _indexed(folder: Path) -> "tuple[Mapping[str, Passage], Path]":
+    """Return the passages of an index, or of all corpora, and where their KV lies."""
+    from pipelines.corpora.opening import holds_corpora, open_corpora
+    from pipelines.index_folder import KV, open_index
+
+    if holds_corpora(folder):
+        return open_corpora(folder).passages, folder / KV
+    index = open_index(folder)
+    return index.passages, index.kv_folder
 
 
 def _prompt(args: argparse.Namespace) -> Any:

@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from pipelines.catalogue.spec import REQUIRED, Catalogue, Need, OperatorSpec, Option, ResourceSpec
 from pipelines.definition.keys import BLOCKS, COMPARED
-from pipelines.flow.blocks import POLICIES
 from rag.bounds import Bounds
 from rag.record_json import to_json
+from rag.routing.policies import POLICIES
 
 Schema = dict[str, Any]
 

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pipelines.flow.conditions import Condition, condition
 from pipelines.flow.diagnostics import Place
+from rag.routing.policies import Policy
 
 if TYPE_CHECKING:
     from pipelines.flow.pipeline import Pipeline
-
-Policy = Literal["single", "threshold", "top_p", "all"]
-POLICIES: tuple[Policy, ...] = ("single", "threshold", "top_p", "all")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +67,9 @@ class Route(Source):
         by: a router step, or the variable that holds a route.
         arms: label to steps, in the order in which several run.
         policy: `single` runs the first label; `threshold` all whose probability is at least
-            `threshold`; `top_p` the most probable until their sum reaches it; `all` all labels.
-        threshold: for `threshold` and `top_p`.
+            `threshold`; `top_p` the most probable until their sum reaches it; `all` all labels;
+            `unsure` the first if its probability reaches `threshold`, else the two best.
+        threshold: for `threshold`, `top_p` and `unsure`.
         otherwise: steps for no label, or one without an arm; None makes that an error at run time.
         merge: variable to the step that merges what several arms gave it; needed if policy is not
             `single`.

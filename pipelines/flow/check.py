@@ -12,7 +12,7 @@ from typing import Any, Union
 from pipelines.catalogue.spec import Catalogue, Port
 from pipelines.definition.convert import convert
 from pipelines.flow import blocks
-from pipelines.flow.blocks import POLICIES, Block, Definition, Nested, Source, Step
+from pipelines.flow.blocks import Block, Definition, Nested, Source, Step
 from pipelines.flow.check_step import Describe, StepChecker
 from pipelines.flow.checked import BoundStep, Checked
 from pipelines.flow.diagnostics import in_order, nearest
@@ -23,6 +23,7 @@ from pipelines.flow.types import fits, item_of, parse, show
 from rag.bounds import Bounds
 from rag.records import Judgement
 from rag.records import Route as RouteRecord
+from rag.routing.policies import POLICIES
 
 __all__ = ["UNBOUND", "BoundStep", "Checked", "check"]
 

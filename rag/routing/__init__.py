@@ -4,13 +4,16 @@ from rag.lazy import lazy_names
 
 _HOMES = {
     "ComplexityRouter": "rag.routing.complexity",
+    "CorpusRouter": "rag.routing.corpora",
     "DescriptionRouter": "rag.routing.descriptions",
     "EnsembleRouter": "rag.routing.ensemble",
     "ExampleRouter": "rag.routing.examples",
     "LMRouter": "rag.routing.lm",
     "LabelledQuery": "rag.routing.labelled_queries",
+    "Outcome": "rag.routing.outcomes",
     "RouteClassifier": "rag.routing.classifier",
     "RuleRouter": "rag.routing.rules",
+    "label_of": "rag.routing.outcomes",
     "read_labelled_queries": "rag.routing.labelled_queries",
 }
 __all__ = sorted(_HOMES)  # noqa: PLE0605

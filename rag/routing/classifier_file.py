@@ -22,11 +22,18 @@ WEIGHTS = "router.safetensors"
 CONFIG = "config.json"
 
 
-def save_classifier(classifier: RouteClassifier, folder: Path) -> None:
-    """Write a router; older files of the same names are replaced."""
+def save_classifier(classifier: RouteClassifier, folder: Path, *, half: bool = False) -> None:
+    """Write a router; older files of the same names are replaced.
+
+    Args:
+        classifier: the router.
+        folder: made if need be.
+        half: store real numbers in half precision, which halves the file; they are read as single.
+    """
     from safetensors.numpy import save
 
-    content = save(tensors_of(classifier))
+    tensors = tensors_of(classifier)
+    content = save(_cast(tensors, np.float32, np.float16) if half else tensors)
     config = {
         "format": FORMAT,
         **written_settings(classifier),
@@ -124,7 +131,7 @@ def _classifier(config: Mapping[str, Any], content: bytes, encoder: Encoder) -> 
     from safetensors.numpy import load
 
     try:
-        tensors = load(content)
+        tensors = _cast(load(content), np.float16, np.float32)
     except SafetensorError as error:
         raise ValueError(f"{WEIGHTS} cannot be read: {error}") from error
     labels = tuple(str(label) for label in config["labels"])
@@ -151,6 +158,14 @@ def _classifier(config: Mapping[str, Any], content: bytes, encoder: Encoder) -> 
         threshold=float(config["threshold"]),
         about=dict(config["about"]),
     )
+
+
+def _cast(tensors: Mapping[str, np.ndarray], old: type, new: type) -> dict[str, np.ndarray]:
+    """Return the tensors, those of one type as another."""
+    return {
+        name: tensor.astype(new) if tensor.dtype == old else tensor
+        for name, tensor in tensors.items()
+    }
 
 
 def _linear(tensors: Mapping[str, np.ndarray], name: str, features: int, labels: int) -> Linear:

@@ -242,6 +242,7 @@ def _route(route: Route) -> list[Event]:
         "probs": {label: _number(prob) for label, prob in route.probs.items()},
         "source": route.source,
         "fallback": route.fallback,
+        **({"reason": route.reason} if route.reason else {}),
     }
     return [("route", data)]
 

@@ -1,5 +1,7 @@
 """Routers in the catalogue: options, the trained folder, members of an ensemble, mistakes."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,8 @@ from pipelines.catalogue.table import catalogue, load
 from rag.errors import RouterError
 from rag.records import Query
 from rag.routing import LabelledQuery
+from rag.routing.labels import MODALITIES
+from rag.routing.shipped import shipped_routers
 from rag.routing.training.train_router import train_router
 
 NAMES = ("descriptions", "examples", "classifier", "lm", "ensemble")
@@ -75,7 +79,23 @@ def test_members_of_an_ensemble_get_their_options(folder):
 
 
 def test_members_without_their_parts_are_refused():
-    with pytest.raises(ValueError, match="model must be the folder of a router"):
-        routing.ensemble(Letters())
     with pytest.raises(ValueError, match="lm must be a language model for the member lm"):
         routing.ensemble(Letters(), routers=("lm",))
+
+
+@pytest.mark.parametrize("made_by", [routing.classifier, routing.ensemble])
+def test_the_router_that_comes_along_is_refused_under_another_encoder(made_by):
+    said = r"model: auto has a router for encoder minilm \(.*\), got 'letters' \(letters\)"
+    with pytest.raises(RouterError, match=said):
+        made_by(Letters())
+
+
+def test_the_router_that_comes_along_is_taken_for_its_encoder():
+    (shipped,) = shipped_routers()
+    told = json.loads((shipped / "config.json").read_text())["encoder"]
+
+    class AsTrained(Letters):
+        name, fingerprint, dim = "mine", told["fingerprint"], told["dim"]
+
+    assert set(routing.classifier(AsTrained()).labels) == set(MODALITIES)
+    assert routing.ensemble(AsTrained()).routers[0].labels == routing.classifier(AsTrained()).labels

@@ -3,12 +3,15 @@
 import json
 from dataclasses import replace
 
-from pipelines.cli.answers import as_json, draw, draw_passages
+import pytest
+
+from pipelines.cli.answers import as_json, draw, draw_passages, routed
 from rag.records import (
     Answer,
     Attention,
     ContextStep,
     Passage,
+    Route,
     Selection,
     SentenceScore,
     Span,
@@ -68,3 +71,22 @@ def test_kept_words_stand_in_one_line(capsys):
     assert as_json(replace(ANSWER, passages=(replace(PASSAGE, kept=kept),)))["passages"][0][
         "kept"
     ] == [[0, 3], [4, 9]]
+
+
+@pytest.mark.parametrize(
+    ("route", "line"),
+    [
+        (
+            Route(("table", "paragraph"), {"table": 0.712, "paragraph": 0.2, "none": 0.088}),
+            "routed to table (0.71), paragraph (0.20)",
+        ),
+        (
+            Route(("paragraph",), {"paragraph": 0.2}, reason="table has no passages: left out"),
+            "routed to paragraph (0.20); table has no passages: left out",
+        ),
+        (Route(("law",)), "routed to law"),
+        (Route(()), "routed to no label"),
+    ],
+)
+def test_a_route_is_told_in_one_line(route, line):
+    assert routed(route) == line

@@ -58,3 +58,33 @@ def test_only_online_asks_the_hub(capsys, monkeypatch):
     monkeypatch.setattr(doctor, "_reach_hub", lambda: "reachable")
     main(["doctor", "--online"])
     assert "hub: reachable" in capsys.readouterr().out
+
+
+def test_each_modality_says_what_reads_it(capsys, monkeypatch):
+    there = {"cv2", "PIL"}
+    monkeypatch.setattr(doctor, "find_spec", lambda name: name if name in there else None)
+    monkeypatch.setattr("rag.corpus.ocr.ocr_available", lambda: "rapidocr 3.10.0")
+    modalities = doctor._modalities()
+    assert modalities == {
+        "image": {"ocr": "rapidocr 3.10.0", "vision": "Pillow"},
+        "video": {"frames": "OpenCV"},
+    }
+    doctor._draw_modalities(modalities)
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == "images: captions and OCR text (rapidocr 3.10.0)"
+    assert shown[1].endswith("needs an image encoder, dovetail index --corpora --image-encoder")
+    assert shown[2] == "videos: transcripts, and frames (OpenCV)"
+
+
+def test_a_modality_without_its_packages_says_what_brings_them(capsys, monkeypatch):
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    monkeypatch.setattr("rag.corpus.ocr.ocr_available", lambda: None)
+    modalities = doctor._modalities()
+    assert modalities == {"image": {"ocr": None, "vision": None}, "video": {"frames": None}}
+    doctor._draw_modalities(modalities)
+    shown = capsys.readouterr().out
+    assert (
+        "images: text only (captions, alt texts, file names); OCR: pip install 'dovetail" in shown
+    )
+    assert "--image-encoder; and pip install pillow" in shown
+    assert "videos: transcripts; frames need OpenCV, which the extra ocr brings" in shown

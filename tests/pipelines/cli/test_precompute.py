@@ -153,3 +153,24 @@ def test_other_sizes_are_2(precompute, text):
     status, _, err = precompute(f"--kv-ram={text}")
     assert status == 2
     assert "must be a size such as 500MB or 4GB" in err
+
+
+def test_all_corpora_are_stored_in_the_store_that_they_share(
+    precompute, notes, encoder, tmp_path, monkeypatch
+):
+    from pipelines.corpora.build import build_corpora
+
+    (notes / "heights.csv").write_text("Hill,Height\nBenbow,321\nTarn,87\n")
+    folder = tmp_path / "mixed.idx"
+    monkeypatch.setattr("rag.models.encoder.load_encoder", lambda name, **_: encoder)
+    report = build_corpora(
+        [str(notes)], folder, encoder=encoder, labels=["paragraph", "document", "table"]
+    )
+    assert len(report.corpora) == 3
+    status, out, _ = precompute("--json", folder=folder)
+    # The prefix is a segment of its own; equal texts of two corpora are one segment.
+    known = json.loads(out)
+    assert status == 0
+    assert known["stored"] + known["skipped"] == report.passages + 1
+    assert len(stored(folder)) == known["stored"] > report.corpora["paragraph"].passages
+    assert not (folder / "paragraph" / "kv").exists()

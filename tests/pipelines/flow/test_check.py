@@ -216,7 +216,7 @@ def test_a_variable_that_one_arm_writes_again_survives(said):
         (route(label, {}), "no-arms", "route needs at least one arm"),
         (route(label, {"a": [find]}, policy="all"), "missing-merge", "policy all can take several arms, so it needs merge"),
         (route(label, {"a": [find]}, merge={"passages": join}), "unused-merge", "policy single takes one arm, so merge does nothing"),
-        (route(label, {"a": [find]}, policy="best"), "wrong-type", "policy wants one of single, threshold, top_p, all, got 'best'"),
+        (route(label, {"a": [find]}, policy="best"), "wrong-type", "policy wants one of single, threshold, top_p, all, unsure, got 'best'"),
         (route(label, {"a": [find]}, threshold=2), "out-of-range", "route.threshold must be in [0, 1], got 2"),
         (route(step("route.rules", rules={"a": "x", "b": "y"}, default="c"), {"a": [find], "d": [find]}), "unknown-label", "arm 'd' is no label of its router; known: a, b, c"),
         (route(step("route.rules", rules={"a": "x"}, default="c"), {"a": [find]}), "missing-arm", "the router can answer 'c', which has no arm; add it, or else"),

@@ -128,6 +128,19 @@ def test_an_answer_that_read_nothing_tells_of_its_text_only():
             ),
         ),
         (
+            Route(("x",), reason="y has no passages: x instead"),
+            (
+                "route",
+                {
+                    "labels": ["x"],
+                    "probs": {},
+                    "source": "",
+                    "fallback": False,
+                    "reason": "y has no passages: x instead",
+                },
+            ),
+        ),
+        (
             Judgement(passed=False, score=math.inf, reason="odd"),
             ("judge", {"passed": False, "score": None, "reason": "odd"}),
         ),

@@ -1,0 +1,1 @@
+"""Corpora folders: one index a modality and granularity, made, opened and asked together."""

@@ -1,0 +1,1 @@
+"""Retrieval from several corpora: routed, fused within a modality, cut to a token budget."""
