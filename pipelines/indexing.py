@@ -159,6 +159,7 @@ def build_part(
     form: Form | None,
     rebuild: bool,
     progress: Progress,
+    beside: Sequence[IndexFolder] = (),
 ) -> IndexReport:
     """Make one index of a corpora folder, or bring it up to date, as `build_index` does.
 
@@ -176,6 +177,8 @@ def build_part(
         form: as of `build_index`.
         rebuild: as of `build_index`.
         progress: watches.
+        beside: other indexes of the folder, by the same encoder: what they hold is not encoded
+            again.
 
     Raises:
         NothingToIndexError: if no source gives a passage; then the folder stays as it was.
@@ -187,7 +190,7 @@ def build_part(
     folder.mkdir(mode=0o700, exist_ok=True)
     try:
         with FolderLock(folder) as lock:
-            build = _Build(folder, encoder, chunker, form, progress, rebuild, read, corpora)
+            build = _Build(folder, encoder, chunker, form, progress, rebuild, read, corpora, beside)
             report = build.run(paths, sources, [])
     except CorpusError:
         if fresh:
@@ -210,7 +213,9 @@ class _Build:
         rebuild: bool,
         read: Reader,
         corpora: Path | None = None,
+        beside: Sequence[IndexFolder] = (),
     ) -> None:
+        self._beside = beside
         self._folder = folder
         self._encoder = encoder
         self._chunker = chunker
@@ -388,13 +393,13 @@ class _Build:
         """Return vectors of passages and of their sentences, and how many were not known."""
         of_passages = TextVectors(self._encoder, journal)
         of_sentences = TextVectors(self._encoder, journal, dtype=np.float16)
-        old = self._old
-        if old is not None and not self._rebuild:
-            before = list(old.passages.values())
-            vectors = old.dense.vectors([passage.id for passage in before])
-            of_passages.add([text_sha(passage.searchable) for passage in before], vectors)
-            texts = [text for passage in before for text in sentence_texts(passage)]
-            of_sentences.add([text_sha(text) for text in texts], old.sentences)
+        old = [] if self._old is None or self._rebuild else [self._old]
+        for index in (*self._beside, *old):
+            known = list(index.passages.values())
+            vectors = index.dense.vectors([passage.id for passage in known])
+            of_passages.add([text_sha(passage.searchable) for passage in known], vectors)
+            texts = [text for passage in known for text in sentence_texts(passage)]
+            of_sentences.add([text_sha(text) for text in texts], index.sentences)
         vectors = of_passages(
             [passage.searchable for passage in passages], self._progress, "encoding passages"
         )

@@ -75,6 +75,7 @@ OPERATORS = {
     "route.classifier": Entry(f"{_ROUTED}:classifier", "routing"),
     "route.lm": Entry("rag.routing.lm:LMRouter", "routing"),
     "route.ensemble": Entry(f"{_ROUTED}:ensemble", "routing"),
+    "route.evidence": Entry(f"{_CORPORA}:evidence", "routing"),
     "route.corpora": Entry(f"{_CORPORA}:route", "routing"),
     "retrieve.sparse": Entry(f"{_FOUND}:sparse", "retriever selection"),
     "retrieve.learned": Entry(f"{_FOUND}:learned", "retriever selection"),

@@ -184,8 +184,11 @@ class _Build:
         elsewhere = [s for s in self._before.values() if s.root not in roots]
         self._refuse_double(sources, elsewhere)
         reader = self._reader(elsewhere)
-        reports = {kind.label: self._part(kind, paths, sources, reader) for kind in self._kinds}
-        filled = {label: report for label, report in reports.items() if report is not None}
+        filled: dict[str, IndexReport] = {}
+        for kind in self._kinds:
+            report = self._part(kind, paths, sources, reader, tuple(filled))
+            if report is not None:
+                filled[kind.label] = report
         skipped = [*skipped, *reader.unreadable]
         if not filled:
             raise NothingToIndexError(nothing_to_index(paths, skipped))
@@ -262,9 +265,17 @@ class _Build:
         return SourceReader(self._before, folders, taken)
 
     def _part(
-        self, kind: CorpusKind, paths: Sequence[str], sources: list[Source], reader: SourceReader
+        self,
+        kind: CorpusKind,
+        paths: Sequence[str],
+        sources: list[Source],
+        reader: SourceReader,
+        done: Sequence[str],
     ) -> IndexReport | None:
-        """Bring the index of one corpus up to date; None if nothing belongs into it."""
+        """Bring the index of one corpus up to date; None if nothing belongs into it.
+
+        Sentences that it shares with the corpora that are done are not encoded again.
+        """
         known = {} if self._rebuild else self._nothing(kind)
 
         def documents(source: Source) -> list[Document]:
@@ -282,6 +293,7 @@ class _Build:
                 form=self._form,
                 rebuild=self._rebuild,
                 progress=self._progress,
+                beside=[open_index(self._folder / label) for label in done],
             )
         except NothingToIndexError:
             return None

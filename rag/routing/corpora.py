@@ -40,8 +40,8 @@ class CorpusRouter:
     corpora: tuple[str, ...]
     empty: tuple[str, ...] = ()
     modalities: Mapping[str, str] = field(default_factory=lambda: dict(MODALITIES))
-    policy: Policy = "unsure"
-    threshold: Annotated[float, Bounds(0, 1)] = 0.8
+    policy: Policy = "top_p"
+    threshold: Annotated[float, Bounds(0, 1)] = 0.9
     most: Annotated[int, Bounds(low=1)] = 2
     place: str = "the corpora"
 
@@ -105,6 +105,8 @@ class CorpusRouter:
         if found:
             return list(found), []
         first = route.labels[:1] or taken(route, "unsure", 1.0, most=1)
+        if first and not route.labels and self.policy in ("single", "all"):
+            return list(first), [f"the router named no label: {first[0]} is the most probable"]
         if first:
             return list(first), [f"no label reaches {self.threshold:g}: {first[0]} all the same"]
         best = self._best(route, self.corpora)

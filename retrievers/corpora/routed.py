@@ -42,6 +42,8 @@ class RoutedRetriever:
         tokens: the budget, at least 1; None keeps all. The best passage of the most probable
             modality is returned even if it is longer.
         rrf_k: of the fusion: how slowly the weight of a rank falls, at least 0.
+        top_k: passages in all, at least 1, whose places the modalities share as they share tokens;
+            None leaves as many as each retriever returns.
 
     Raises:
         ValueError: for no retriever, or a number outside its range.
@@ -52,6 +54,7 @@ class RoutedRetriever:
     modalities: Mapping[str, str] = field(default_factory=lambda: dict(MODALITIES))
     tokens: Annotated[int, Bounds(low=1)] | None = 1024
     rrf_k: Annotated[int, Bounds(low=0)] = 60
+    top_k: Annotated[int, Bounds(low=1)] | None = None
 
     def __post_init__(self) -> None:
         if not self.retrievers:
@@ -60,6 +63,8 @@ class RoutedRetriever:
             raise ValueError(f"tokens must be at least 1, or None for no budget, got {self.tokens}")
         if self.rrf_k < 0:
             raise ValueError(f"rrf_k must be at least 0, got {self.rrf_k}")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k must be at least 1, or None for no limit, got {self.top_k}")
 
     def __call__(self, query: Query, route: Route) -> list[Passage]:
         """Return the passages of the route's corpora, a `Ranking`; none for the route `none`.
@@ -133,16 +138,23 @@ class RoutedRetriever:
             fused_granularities([found[label] for label in groups[kind]], rrf_k=self.rrf_k)
             for kind in kinds
         ]
-        kept = [len(ranking) for ranking in rankings]
-        if self.tokens is not None:
-            lengths = [[self.count(one.searchable) for one in ranking] for ranking in rankings]
-            kept = list(within_budget(lengths, [probs[kind] for kind in kinds], self.tokens))
+        kept = self._kept(rankings, [probs[kind] for kind in kinds])
         if len(rankings) == 1:
             (ranking,) = rankings
             return Ranking(ranking[: kept[0]], ranking.hits[kept[0] :])
         read = [p.id for ranking, n in zip(rankings, kept, strict=True) for p in ranking[:n]]
         unread = [hit.id for ranking in rankings for hit in ranking.hits]
         return merged(in_order([*read, *unread]), rankings, len(read)) if read else Ranking()
+
+    def _kept(self, rankings: Sequence[Ranking], probs: Sequence[float]) -> tuple[int, ...]:
+        """Return how many passages of each modality are returned."""
+        kept = tuple(len(ranking) for ranking in rankings)
+        if self.tokens is not None:
+            lengths = [[self.count(one.searchable) for one in ranking] for ranking in rankings]
+            kept = within_budget(lengths, probs, self.tokens)
+        if self.top_k is not None and sum(kept) > self.top_k:
+            kept = within_budget([[1] * n for n in kept], probs, self.top_k)
+        return kept
 
     def _probability(self, kind: str, route: Route) -> float:
         """Return the probability of a modality: that of all its labels."""

@@ -1,5 +1,7 @@
 """Routing to corpora and retrieval from them in the catalogue, and in the recipes made of them."""
 
+import math
+
 import pytest
 
 from pipelines.catalogue import corpora
@@ -82,7 +84,24 @@ def test_a_route_goes_to_corpora_with_passages(opened):
 def test_options_reach_the_router(opened):
     router = corpora.route(opened, policy="top_p", threshold=0.3, most=4)
     assert (router.policy, router.threshold, router.most) == ("top_p", 0.3, 4)
-    assert (corpora.route(opened).policy, corpora.route(opened).threshold) == ("unsure", 0.8)
+    assert (corpora.route(opened).policy, corpora.route(opened).threshold) == ("top_p", 0.9)
+
+
+def test_evidence_comes_from_every_corpus(opened):
+    router = corpora.evidence(opened, cosine_weight=2, term_weight=0.5, prior_weight=1)
+    assert list(router.corpora) == ["paragraph", "table"]
+    assert (router.cosine_weight, router.term_weight, router.prior_weight) == (2, 0.5, 1)
+    found = router(QUESTION, Route(("table",), {"table": 0.5, "paragraph": 0.4, "none": 0.1}))
+    best = {}
+    vectors = opened.encoder.encode_queries([QUESTION.text])
+    for label, index in opened.corpora.items():
+        (cosine,) = (hits[0].score for hits in index.dense.search_vectors(vectors, 1))
+        hits = index.sparse.search(QUESTION, 1)
+        terms = len(index.term_index.analyser.query_terms(QUESTION.text))
+        best[label] = 2 * cosine + 0.5 * (hits[0].score if hits else 0.0) / terms
+    odds = 0.5 / 0.4 * math.exp(best["table"] - best["paragraph"])
+    assert found.probs["table"] / found.probs["paragraph"] == pytest.approx(odds)
+    assert found.probs["none"] == 0.1
 
 
 def test_passages_come_from_the_routes_corpora(opened):
@@ -90,6 +109,10 @@ def test_passages_come_from_the_routes_corpora(opened):
     assert ids(search(QUESTION, Route(("paragraph",)))) == {"notes"}
     assert ids(search(QUESTION, Route(("table",)))) == {"sheets"}
     both = search(QUESTION, Route(("table", "paragraph"), {"paragraph": 0.6, "table": 0.4}))
+    assert [one.id.partition("/")[0] for one in both] == ["notes", "sheets"]
+    both = corpora.retrieve(opened, top_k=4, tokens=None)(
+        QUESTION, Route(("table", "paragraph"), {"paragraph": 0.51, "table": 0.49})
+    )
     assert [one.id.partition("/")[0] for one in both] == ["notes"] * 2 + ["sheets"] * 2
     assert search(QUESTION, Route(("none",))) == []
 
@@ -105,7 +128,7 @@ def test_one_corpus_without_a_budget_is_its_hybrid_ranking(opened):
 
 
 def test_tokens_are_estimated_unless_the_model_counts_them(opened, lm):
-    route = Route(("paragraph", "table"), {"paragraph": 0.5, "table": 0.5})
+    route = Route(("paragraph", "table"), {"paragraph": 0.51, "table": 0.49})
     whole = corpora.retrieve(opened, tokens=None)(QUESTION, route)
     assert len(whole) > 2
     cut = corpora.retrieve(opened, tokens=1)(QUESTION, route)
@@ -139,6 +162,7 @@ def test_a_plain_index_is_the_corpus_paragraph_and_says_so_once(plain):
 
 def universal(*sets, name="universal"):
     sets = ["generate.max_tokens=6", "recall.max_tokens=6", "route.temperature=0.05", *sets]
+    sets += ["evidence.cosine_weight=0", "evidence.term_weight=0", "evidence.prior_weight=1"]
     return load_pipeline(name, sets=sets if name == "universal" else sets[:2])
 
 
@@ -155,7 +179,7 @@ class TestRecipes:
             if one["kind"] == "event" and one["name"] == "route"
         ]
         changed = "image has no passages: table instead"
-        assert routes == [("route", None), ("corpora", changed)]
+        assert routes == [("route", None), ("evidence", None), ("corpora", changed)]
 
     def test_a_question_for_no_corpus_is_answered_without(self, opened, lm, sent):
         sent("none", none=0.97, table=0.03)

@@ -1,5 +1,7 @@
 """Routes to corpora: fallbacks by hand, what always holds, and routers for other labels."""
 
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from rag.routing.corpora import CorpusRouter
 from rag.routing.labels import MODALITIES
 
 ALL = tuple(label for label in MODALITIES if label != "none")
+unsure = partial(CorpusRouter, policy="unsure", threshold=0.8)
 
 
 def routed(router, *labels, **probs):
@@ -17,18 +20,23 @@ def routed(router, *labels, **probs):
 
 def test_a_sure_route_stays_as_it_is():
     route = Route(("table",), {"table": 0.9, "paragraph": 0.1}, "test")
-    assert CorpusRouter(ALL)(route) == route
+    assert unsure(ALL)(route) == route
 
 
 def test_an_unsure_route_takes_the_two_best():
-    found = routed(CorpusRouter(ALL), "table", table=0.6, paragraph=0.25, none=0.15)
+    found = routed(unsure(ALL), "table", table=0.6, paragraph=0.25, none=0.15)
     assert (found.labels, found.fallback, found.reason) == (("table", "paragraph"), False, "")
-    three = routed(CorpusRouter(ALL, most=3), "table", table=0.6, paragraph=0.25, image=0.15)
+    three = routed(unsure(ALL, most=3), "table", table=0.6, paragraph=0.25, image=0.15)
     assert three.labels == ("table", "paragraph", "image")
 
 
+def test_by_default_labels_add_up_to_nine_tenths():
+    found = routed(CorpusRouter(ALL), "table", table=0.6, paragraph=0.31, image=0.09)
+    assert found.labels == ("table", "paragraph")
+
+
 def test_none_goes_alone():
-    router = CorpusRouter(("paragraph",))
+    router = unsure(("paragraph",))
     assert routed(router, "none", none=0.9, paragraph=0.1).labels == ("none",)
     assert routed(router, "none", none=0.6, paragraph=0.4).labels == ("paragraph",)
     assert routed(router, "paragraph", none=0.4, paragraph=0.6).labels == ("paragraph",)
@@ -50,22 +58,22 @@ def test_an_empty_corpus_gives_way_to_its_modality_first():
 
 
 def test_a_corpus_that_stays_is_enough_where_another_is_empty():
-    found = routed(CorpusRouter(("paragraph", "clip")), "image", image=0.5, paragraph=0.4, clip=0.1)
+    found = routed(unsure(("paragraph", "clip")), "image", image=0.5, paragraph=0.4, clip=0.1)
     assert found.labels == ("paragraph",)
     assert (found.fallback, found.reason) == (True, "image has no passages: left out")
-    both = routed(CorpusRouter(("paragraph",)), "document", document=0.5, paragraph=0.4, clip=0.1)
+    both = routed(unsure(("paragraph",)), "document", document=0.5, paragraph=0.4, clip=0.1)
     assert both.labels == ("paragraph",)
     assert both.reason == "document has no passages: paragraph instead"
 
 
 def test_ties_go_to_the_first_corpus():
-    found = routed(CorpusRouter(("video", "table")), "image", image=1.0)
+    found = routed(unsure(("video", "table")), "image", image=1.0)
     assert found.labels == ("video",)
 
 
 def test_reasons_follow_the_routers_own():
     route = Route(("image",), {"image": 1.0}, reason="far from all that it knows")
-    found = CorpusRouter(("table",))(route)
+    found = unsure(("table",))(route)
     assert found.reason == "far from all that it knows; image has no passages: table instead"
     assert "\n" not in found.reason
 
@@ -73,8 +81,11 @@ def test_reasons_follow_the_routers_own():
 def test_a_route_without_a_label_goes_to_the_most_probable_corpus():
     found = routed(CorpusRouter(("paragraph", "table"), policy="single"), paragraph=0.3, table=0.7)
     assert found.labels == ("table",)
-    assert found.reason == "no label reaches 0.8: table all the same"
-    nothing = CorpusRouter(("paragraph", "table"))(Route(()))
+    assert found.reason == "the router named no label: table is the most probable"
+    high = CorpusRouter(("paragraph", "table"), policy="threshold", threshold=0.8)
+    found = routed(high, paragraph=0.3, table=0.7)
+    assert (found.labels, found.reason) == (("table",), "no label reaches 0.8: table all the same")
+    nothing = unsure(("paragraph", "table"))(Route(()))
     assert nothing.labels == ("paragraph",)
     assert nothing.reason == "the router named no label: paragraph instead"
     assert nothing.fallback
@@ -84,13 +95,13 @@ def test_a_route_without_a_label_goes_to_the_most_probable_corpus():
 
 
 def test_a_label_that_no_corpus_has_counts_as_missing_beside_one_that_some_has():
-    found = routed(CorpusRouter(("paragraph",)), "math", math=0.9, paragraph=0.1)
+    found = routed(unsure(("paragraph",)), "math", math=0.9, paragraph=0.1)
     assert (found.labels, found.fallback) == (("paragraph",), True)
     assert found.reason == "math is no corpus: paragraph instead"
 
 
 def test_corpora_may_have_labels_of_their_own():
-    router = CorpusRouter(("law", "wiki"), modalities={"law": "text", "wiki": "text"})
+    router = unsure(("law", "wiki"), modalities={"law": "text", "wiki": "text"})
     assert routed(router, "law", law=0.9, wiki=0.1).labels == ("law",)
     gone = CorpusRouter(("wiki",), ("law",), {"law": "text", "wiki": "text"}, policy="single")
     assert routed(gone, "law", law=0.9).reason == "law has no passages: wiki instead"
@@ -102,7 +113,7 @@ def test_a_router_for_other_labels_is_refused(none):
         r"route must be over labels of notes\.idx \(paragraph, image\), got a router of "
         "math, physics"
     )
-    router = CorpusRouter(("paragraph",), ("image",), {}, place="notes.idx")
+    router = unsure(("paragraph",), ("image",), {}, place="notes.idx")
     with pytest.raises(ValueError, match=said):
         routed(router, "math", math=0.5, physics=0.3, **none)
 
@@ -110,7 +121,7 @@ def test_a_router_for_other_labels_is_refused(none):
 def test_corpora_that_are_all_empty_are_refused_with_their_folder():
     said = r"got none in notes\.idx \(empty: paragraph, table\)"
     with pytest.raises(ValueError, match=said):
-        CorpusRouter((), ("paragraph", "table"), place="notes.idx")
+        unsure((), ("paragraph", "table"), place="notes.idx")
 
 
 @pytest.mark.parametrize(
@@ -123,7 +134,7 @@ def test_corpora_that_are_all_empty_are_refused_with_their_folder():
 )
 def test_settings_outside_their_range_are_refused(settings, said):
     with pytest.raises(ValueError, match=said):
-        CorpusRouter(("table",), **settings)
+        unsure(("table",), **settings)
 
 
 some_labels = st.lists(st.sampled_from([*MODALITIES, "math"]), unique=True, max_size=3)

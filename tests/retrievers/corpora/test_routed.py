@@ -1,6 +1,7 @@
 """Routed retrieval: which corpora are asked, in which order, within which budget."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -203,3 +204,15 @@ def test_every_modality_is_there_if_there_is_room_for_one_passage_of_each(probs,
     got = {kinds.get(id_[:-1], id_[:-1]) for id_ in ids(retrieved(lengths, probs,
                                                                  length * len(modalities)))}  # fmt: skip
     assert got == modalities
+
+
+def test_places_are_shared_by_probability(shelf):
+    few = replace(shelf, top_k=3)
+    both = route("paragraph", "table", paragraph=0.6, table=0.4)
+    assert ids(few(QUERY, both)) == ["p1", "p2", "t1"]
+    assert ids(replace(shelf, top_k=2)(QUERY, both)) == ["p1", "t1"]
+    assert ids(replace(shelf, top_k=1)(QUERY, both)) == ["p1"]
+    assert few(QUERY, both).tail[0].id in {"p3", "t2"}
+    assert replace(shelf, top_k=9)(QUERY, both) == shelf(QUERY, both)
+    with pytest.raises(ValueError, match="top_k must be at least 1, or None for no limit, got 0"):
+        replace(shelf, top_k=0)
