@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -24,6 +25,27 @@ class Unwatched:
 
     def advance(self, steps: int = 1) -> None:
         """Ignore it."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """A `Progress` whose stages say what they are a part of.
+
+    Attributes:
+        progress: sees them.
+        part: stands before the name of each.
+    """
+
+    progress: Progress
+    part: str
+
+    def stage(self, name: str, total: int) -> None:
+        """Begin a stage of `total` steps."""
+        self.progress.stage(f"{self.part}: {name}", total)
+
+    def advance(self, steps: int = 1) -> None:
+        """Count steps of the current stage as done."""
+        self.progress.advance(steps)
 
 
 _watching: ContextVar[Progress | None] = ContextVar("progress", default=None)

@@ -31,7 +31,7 @@ from pipelines.indexing import (
     refuse_foreign,
 )
 from pipelines.open_index import OpenIndex
-from pipelines.progress import Progress, Unwatched
+from pipelines.progress import Named, Progress, Unwatched
 from pipelines.stale_kv import NOTE, drop_stale, note_stale
 from rag.corpus import Skipped, Source, discover
 from rag.corpus.manifest import EncoderIdentity, Manifest, is_index, read_manifest
@@ -292,7 +292,7 @@ class _Build:
                 read=documents,
                 form=self._form,
                 rebuild=self._rebuild,
-                progress=self._progress,
+                progress=Named(self._progress, kind.label),
                 beside=[open_index(self._folder / label) for label in done],
             )
         except NothingToIndexError:
