@@ -175,11 +175,13 @@ def _seen(
 ) -> ImageRetriever:
     """Return what searches a corpus by its pictures too; other corpora's pictures do not count."""
     own = frozenset(index.passages)
+    encoder = vision.encoder
+    assert encoder is not None  # `open_vision` promises one
     return ImageRetriever(
         index.dense,
         vision,
         index.encoder,
-        vision.encoder,
+        encoder,
         index.passages,
         top_k=top_k,
         image_weight=image_weight,

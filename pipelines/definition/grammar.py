@@ -23,7 +23,6 @@ from pipelines.flow.blocks import (
     Loop,
     Map,
     Nested,
-    Policy,
     Recurse,
     ResourceUse,
     Route,
@@ -32,6 +31,7 @@ from pipelines.flow.blocks import (
 from pipelines.flow.conditions import AllOf, AnyOf, Comparison, Condition, Judged, Negation, Test
 from pipelines.flow.diagnostics import Mistake, Place
 from rag.bounds import Bounds
+from rag.routing.policies import Policy
 
 _SHORT_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from pruners.features.head import FeatureHead
+from rag.routing.labelled_queries import LabelledQuery
+from rag.routing.labels import MODALITIES
+from rag.routing.training.train_router import train_router
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
@@ -31,8 +34,20 @@ def run_cell(source, namespace):
         assert isinstance(show() if show else repr(value), str)
 
 
+@pytest.fixture
+def shipped_router(encoder, tmp_path):
+    """Stands in for the router that comes with Dovetail, which only knows its own encoder."""
+    taught = [
+        LabelledQuery(f"{label}-{n}", f"a {label} {n}", (label,))
+        for label in MODALITIES
+        for n in range(2)
+    ]
+    train_router(taught, encoder, folds=2).save(tmp_path / "shipped-router")
+    return tmp_path / "shipped-router"
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_runs_on_tiny_models(path, encoder, checkpoint, tmp_path, monkeypatch):
+def test_runs_on_tiny_models(path, encoder, checkpoint, shipped_router, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("DOVETAIL_CACHE", str(tmp_path / "cache"))
@@ -40,6 +55,10 @@ def test_runs_on_tiny_models(path, encoder, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr("pipelines.cli.index.LateEncoder", lambda *_, **__: encoder)
     monkeypatch.setattr(
         "rag.models.language_model.resolve_model", lambda *_, **__: Path(checkpoint)
+    )
+    monkeypatch.setattr(
+        "pipelines.catalogue.routing.resolve_router",
+        lambda choice, _: shipped_router if choice == "auto" else Path(choice),
     )
     head = replace(FeatureHead.load(), encoder_fingerprint=encoder.fingerprint)
     monkeypatch.setattr(FeatureHead, "load", lambda *_: head)
@@ -67,5 +86,5 @@ def test_was_saved_with_its_output_and_without_this_machines_paths(path):
 
 
 def test_there_are_notebooks():
-    assert len(NOTEBOOKS) == 9
+    assert len(NOTEBOOKS) == 10
     assert os.environ.get("HF_HUB_OFFLINE") == "1"

@@ -9,6 +9,7 @@ import torch
 
 from pipelines.corpora import source_reader
 from pipelines.corpora.build import build_corpora
+from pipelines.corpora.kinds import corpus_kinds
 from pipelines.corpora.manifest import CORPORA, read_corpora
 from pipelines.corpora.opening import holds_corpora, open_corpora
 from pipelines.index_folder import open_index
@@ -462,3 +463,33 @@ def test_entries_wait_while_the_store_is_in_use(mixed, build, out, identity, enc
     assert (report.kv_dropped, report.kv_pending) == (0, 1)
     corpora.close()
     assert build(mixed).kv_dropped == 1
+
+
+def test_what_two_corpora_share_is_encoded_once(notes, build, encoder):
+    encoded = []
+
+    class Counting:
+        name, fingerprint, dim = encoder.name, encoder.fingerprint, encoder.dim
+
+        def encode(self, texts, *, progress=None):
+            encoded.extend(texts)
+            return encoder.encode(texts, progress=progress)
+
+    kinds = corpus_kinds(("paragraph", "document"))
+    report = build(notes, kinds=kinds, encoder=Counting())
+    assert list(report.corpora) == ["paragraph", "document"]
+    assert len(encoded) == len(set(encoded)) == report.encoded
+
+
+def test_stages_say_which_corpus_they_are_of(notes, build, plain):
+    stages = []
+
+    class Watching:
+        def stage(self, name, total):
+            stages.append(name)
+
+        def advance(self, steps=1):
+            pass
+
+    build(notes, kinds=(plain.paragraphs(),), progress=Watching())
+    assert "paragraph: encoding passages" in stages

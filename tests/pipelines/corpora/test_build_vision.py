@@ -64,3 +64,28 @@ def test_a_build_without_an_image_encoder_keeps_the_vectors_up_to_date(
     (notes / "b.png").unlink()
     build(notes, kinds=kinds)
     assert open_corpora(out, encoder=encoder).vision is None
+
+
+def test_retrieval_goes_by_what_is_seen(notes, build, out, encoder, monkeypatch):
+    from pipelines.catalogue.corpora import retrieve
+    from rag.records import Query, Route
+
+    eye, route = MeanColour(), Route(("image",), {"image": 1.0})
+    monkeypatch.setattr("rag.models.image_encoder.load_image_encoder", lambda name, **_: eye)
+    paint(notes / "a.png", "red")
+    paint(notes / "b.png", "blue")
+    build(notes, kinds=corpus_kinds(("paragraph", "image")), image_encoder=eye)
+    opened = open_corpora(out, encoder=encoder)
+
+    def found(text, **options):
+        search = retrieve(opened, tokens=None, image_weight=1.0, **options)
+        return [one.id for one in search(Query(text), route)]
+
+    assert found("blue") == ["notes/b.png:i0", "notes/a.png:i0"]
+    assert found("red", top_k=1) == ["notes/a.png:i0"]
+    assert found("red", filter={"source": "notes/b.png"}) == ["notes/b.png:i0"]
+    opened.close()
+    scoped = open_corpora(out, encoder=encoder, scope={"source": "notes/b.png"})
+    search = retrieve(scoped, tokens=None, image_weight=1.0)
+    assert [one.id for one in search(Query("red"), route)] == ["notes/b.png:i0"]
+    scoped.close()
