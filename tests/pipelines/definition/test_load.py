@@ -154,7 +154,7 @@ CONDITION = (
     "when wants var with at most one of equals, in, above, below, empty, contains, true, "
     "or one of all, any, not, judge"
 )
-POLICY = "route.policy wants 'single', 'threshold', 'top_p' or 'all'"
+POLICY = "route.policy wants 'single', 'threshold', 'top_p', 'all' or 'unsure'"
 
 
 @pytest.mark.parametrize(
