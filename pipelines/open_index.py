@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pipelines.index_folder import IndexFolder, open_index
 from rag.errors import FolderLockedError
@@ -174,6 +174,12 @@ class OpenIndex:
     def sentence_vectors(self) -> Callable[[Passage], np.ndarray] | None:
         """Gives the vectors of a passage's sentences, float32 (n, dim), if they are kept."""
         return self.folder.sentence_vectors if self.folder.has_sentence_vectors else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the KV store; twice is harmless."""

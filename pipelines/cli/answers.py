@@ -13,8 +13,13 @@ if TYPE_CHECKING:
 REFUSAL = "No passage supports an answer."
 
 
-def as_json(answer: "Answer") -> dict[str, Any]:
-    """Return what programs may rely on: the keys that the documentation lists."""
+def as_json(answer: "Answer", route: "Route | None" = None) -> dict[str, Any]:
+    """Return what programs may rely on: the keys that the documentation lists.
+
+    Args:
+        answer: of a pipeline.
+        route: where the question was sent, if the pipeline routes.
+    """
     return {
         "answer": REFUSAL if answer.abstained else answer.text,
         "abstained": answer.abstained,
@@ -64,6 +69,17 @@ def as_json(answer: "Answer") -> dict[str, Any]:
         "mode": answer.mode,
         "model": answer.model,
         **({"adapter": answer.adapter} if answer.adapter else {}),
+        **({} if route is None else {"route": _route_json(route)}),
+    }
+
+
+def _route_json(route: "Route") -> dict[str, Any]:
+    return {
+        "labels": list(route.labels),
+        "probs": dict(route.probs),
+        "source": route.source,
+        "fallback": route.fallback,
+        "reason": route.reason,
     }
 
 

@@ -16,7 +16,7 @@ from pipelines.cli.terminal import progress, remark, say, say_json
 
 if TYPE_CHECKING:
     from pipelines.flow.pipeline import Pipeline
-    from rag.records import Answer
+    from rag.records import Answer, Route
     from rag.tracing import Trace
 
 SHOWABLE = ("prompt", "passages", "trace")
@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
     trace = new_trace(pipeline, args)
     with pipeline, progress(quiet=args.quiet or args.json):
         try:
-            answer = _answer(pipeline, args, inputs, trace)
+            answer, route = _answer(pipeline, args, inputs, trace)
         finally:
             keep_trace(trace, args)
         templates = _templates(pipeline) if "prompt" in show else []
@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
     if args.history is not None:
         _remember(args.history, args.question, answer)
     if args.json:
-        say_json(as_json(answer) | _shown(answer, show, trace, templates))
+        say_json(as_json(answer, route) | _shown(answer, show, trace, templates))
     else:
         draw(answer)
         _draw_shown(answer, show, trace, templates)
@@ -176,8 +176,8 @@ def _remember(path: Path, question: str, answer: "Answer") -> None:
 
 def _answer(
     pipeline: "Pipeline", args: argparse.Namespace, inputs: dict[str, Any], trace: "Trace"
-) -> "Answer":
-    """Answer; on a terminal the text appears as it is decoded."""
+) -> "tuple[Answer, Route | None]":
+    """Answer, and say where the question went; on a terminal the text appears as it is decoded."""
     from pipelines.flow.events import Finished, Routed, Token
 
     route = None
@@ -188,7 +188,7 @@ def _answer(
                 sys.stderr.write("\r\x1b[K")
             if route is not None and not args.json and not args.quiet:
                 remark(routed(route))
-            return event.result.answer
+            return event.result.answer, route
         if isinstance(event, Routed):
             route = event.route
         if live and isinstance(event, Token):

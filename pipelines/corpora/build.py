@@ -191,7 +191,8 @@ class _Build:
                 filled[kind.label] = report
         skipped = [*skipped, *reader.unreadable]
         if not filled:
-            raise NothingToIndexError(nothing_to_index(paths, skipped))
+            lacks = "; ".join(f"{kind.label}: {kind.lacks}" for kind in self._kinds)
+            raise NothingToIndexError(f"{nothing_to_index(paths, skipped)} ({lacks})")
         seen = [*self._unread(filled), *self._see(filled)]
         manifests = {label: read_manifest(self._folder / label) for label in filled}
         here = [source for source in sources if reader.readable(source)]
@@ -330,7 +331,9 @@ class _Build:
             shown = done
 
         report = build_vision(pictures, encoder, folder, progress=advance)
-        return [f"{id_} is found by its text only: {why}" for id_, why in report.left_out.items()]
+        made = [f"{report.encoded:,} pictures encoded"] if report.encoded else []
+        left_out = [f"{i} is found by its text only: {why}" for i, why in report.left_out.items()]
+        return [*made, *left_out]
 
     def _nothing(self, kind: CorpusKind) -> dict[str, str]:
         """Return the sources that are known to give a corpus nothing, with their hashes."""

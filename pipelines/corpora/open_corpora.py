@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Self
 
 from pipelines.corpora.joined import EachItsOwn, United
 from pipelines.corpora.manifest import VISION
@@ -176,6 +176,12 @@ class OpenCorpora:
     def where(self) -> Path:
         """What was opened, for messages."""
         return self._home or self._first.folder.folder.parent
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the KV stores; twice is harmless."""

@@ -125,7 +125,12 @@ def _without_each(
     for part in parts:
         asked = sorted(part)
         left_out = set(asked)
-        router = train([one for row, one in enumerate(queries) if row not in left_out])
+        try:
+            router = train([one for row, one in enumerate(queries) if row not in left_out])
+        except ValueError as error:
+            raise ValueError(
+                f"{stage}, without {len(asked)} of {len(queries)} queries: {error}"
+            ) from error
         routed = routed_queries([queries[row] for row in asked], router)
         found.update(zip(asked, routed, strict=True))
         watcher.advance()

@@ -20,7 +20,8 @@ class CorpusRouter:
     A label whose corpus is empty or missing gives way to the most probable one of its modality that
     has passages. Where that modality has none it is left out, as long as others stay; where none
     stays, the most probable corpus of any modality is asked. Whatever changes is a fallback, and
-    the route's reason says so. `none` goes alone, or not at all.
+    the route's reason says so. `none` goes alone, where it is more probable
+    than all corpora together, or not at all.
     Source: Yeo et al. 2025 (UniversalRAG), arXiv:2504.20734, which routes to one corpus; the
     policies and the fallback are ours.
 

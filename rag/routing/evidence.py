@@ -62,7 +62,8 @@ class EvidenceRouter:
         p ** prior_weight * exp(cosine_weight * c + term_weight * b)
 
     and add up to what they did before: labels without a corpus, such as `none`, keep theirs. All
-    corpora have one encoder, so their cosines compare.
+    corpora have one encoder, so their cosines compare. That the router was unsure does not count
+    any more: the route is no fallback.
     Source: resource selection of federated search by what small searches find, Si and Callan 2003,
     doi:10.1145/860435.860490; the product with a router is ours. The weights were fitted on
     questions over paragraphs, documents and tables (docs/universal-results.md).

@@ -35,7 +35,8 @@ def taken(
         most: of `unsure`: labels where the router is not sure, at least 1.
         labels: those that may be taken; the others are passed over once the policy has chosen.
             None allows all.
-        alone: a label that is not taken together with others; it gives way.
+        alone: a label that is not taken together with others: it is taken alone where it is more
+            probable than all others together, and gives way elsewhere.
 
     Raises:
         ValueError: for an unknown policy, or a number outside its range.
@@ -52,6 +53,8 @@ def taken(
     else:
         chosen = _more_where_unsure(route, threshold, most)
     allowed = [label for label in chosen if labels is None or label in labels]
+    if alone in allowed and route.probs.get(alone, 0.0) > 0.5:
+        return (alone,)
     return tuple([label for label in allowed if label != alone] or allowed)
 
 

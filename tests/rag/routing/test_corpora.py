@@ -38,7 +38,7 @@ def test_by_default_labels_add_up_to_nine_tenths():
 def test_none_goes_alone():
     router = unsure(("paragraph",))
     assert routed(router, "none", none=0.9, paragraph=0.1).labels == ("none",)
-    assert routed(router, "none", none=0.6, paragraph=0.4).labels == ("paragraph",)
+    assert routed(router, "none", none=0.45, paragraph=0.3, table=0.25).labels == ("paragraph",)
     assert routed(router, "paragraph", none=0.4, paragraph=0.6).labels == ("paragraph",)
     assert routed(router, "none").labels == ("none",)
 

@@ -67,6 +67,15 @@ def test_unsure_trusts_the_routes_first_label_over_the_most_probable():
     assert taken(route, "unsure", 0.3) == ("c", "a")
 
 
+def test_a_label_that_goes_alone_does_so_if_it_outweighs_all_others():
+    probs = {"none": 0.6, "text": 0.3, "table": 0.1}
+    for policy, threshold in (("top_p", 0.9), ("unsure", 0.8), ("threshold", 0.2)):
+        assert taken(Route(("none",), probs), policy, threshold, alone="none") == ("none",)
+    assert taken(Route(("text",), probs), "single", alone="none") == ("text",)
+    half = {"none": 0.5, "text": 0.3, "table": 0.2}
+    assert taken(Route(("none",), half), "top_p", 0.9, alone="none") == ("text", "table")
+
+
 def test_a_label_that_goes_alone_gives_way_to_others():
     assert taken(ROUTE, "threshold", 0.2, alone="none") == ("table", "text")
     assert taken(ROUTE, "single", alone="none") == ("none",)
