@@ -90,3 +90,12 @@ def test_kept_words_stand_in_one_line(capsys):
 )
 def test_a_route_is_told_in_one_line(route, line):
     assert routed(route) == line
+
+
+def test_a_route_is_told_to_programs():
+    route = Route(("table",), {"table": 0.7, "none": 0.3}, "rules", fallback=True, reason="why")
+    assert as_json(ANSWER, route)["route"] == {
+        "labels": ["table"], "probs": {"table": 0.7, "none": 0.3}, "source": "rules",
+        "fallback": True, "reason": "why",
+    }  # fmt: skip
+    assert "route" not in as_json(ANSWER)

@@ -179,3 +179,8 @@ def test_corpora_are_a_resource_of_a_pipeline_file(mixed, out, cheap, tmp_path):
     with load_pipeline(file) as pipeline:
         found = pipeline.run(query="Which river is long?", route=Route(("table",), {"table": 1.0}))
     assert [passage.modality for passage in found["passages"]] == ["table"]
+
+
+def test_a_file_that_suits_no_corpus_asked_for_says_what_is_lacking(mixed, out, cheap, capsys):
+    assert main(["index", str(mixed / "rivers.csv"), "-o", str(out), "--corpora", "image"]) == 2
+    assert "image: no image in these sources" in capsys.readouterr().err
