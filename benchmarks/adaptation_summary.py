@@ -24,6 +24,8 @@ def in_short(sets: Mapping[str, Measured], found: Sequence[Goal]) -> Iterator[st
     for data, one in sets.items():
         yield from _pruning(data, one)
     for data, one in sets.items():
+        yield from _rows(data, one)
+    for data, one in sets.items():
         yield from _refusals(data, one)
     yield from _verdicts(found)
 
@@ -70,6 +72,20 @@ def _pruning(data: str, one: Measured) -> Iterator[str]:
             f"{data}, {side}: pruning changes the F1 of one prompt by {change(pair)}"
             f" (n = {pair.n})."
         )
+
+
+def _rows(data: str, one: Measured) -> Iterator[str]:
+    """Yield what cached rows of kept sentences are worth against whole passages in one prompt."""
+    side = ADAPTED if settings_of(one, ADAPTED) else BASE
+    for name in (setting.name for setting in PRUNED if setting.name in ("ape", "graph")):
+        whole, rows = of_side(side, WHOLE_EXACT), of_side(side, name)
+        f1, nll = (one.paired(whole, rows, metric) for metric in ("f1", "nll"))
+        if f1 is not None and nll is not None and f1.n >= LEAST:
+            yield (
+                f"{data}, {side}: cached rows of the kept sentences (`{name}`), against whole"
+                f" passages in one prompt: F1 {number(f1.b)} and {number(f1.a)}, {change(f1)};"
+                f" NLL {change(nll)} (n = {f1.n})."
+            )
 
 
 def _refusals(data: str, one: Measured) -> Iterator[str]:
