@@ -3,7 +3,8 @@
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -130,20 +131,12 @@ def build_index(
     _refuse_corpora(folder)
     refuse_foreign(folder)
     found = discover(paths)
-    fresh = not folder.exists()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        with FolderLock(folder) as lock:
-            watched = progress or Unwatched()
-            build = _Build(
-                folder, encoder, chunker or Chunker(), form, watched, rebuild, read or _read_source
-            )
-            report = build.run(paths, *found)
-    except CorpusError:
-        if fresh:
-            lock.path.unlink()
-            folder.rmdir()
-        raise
+    with building(folder):
+        watched = progress or Unwatched()
+        build = _Build(
+            folder, encoder, chunker or Chunker(), form, watched, rebuild, read or _read_source
+        )
+        report = build.run(paths, *found)
     return replace(report, seconds=time.monotonic() - started)
 
 
@@ -186,18 +179,29 @@ def build_part(
     """
     started = time.monotonic()
     refuse_foreign(folder)
+    with building(folder):
+        build = _Build(folder, encoder, chunker, form, progress, rebuild, read, corpora, beside)
+        report = build.run(paths, sources, [])
+    return replace(report, seconds=time.monotonic() - started)
+
+
+@contextmanager
+def building(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder that is built; a new one goes again if there is nothing to index.
+
+    Raises:
+        FolderLockedError: if another build is at work in it.
+    """
     fresh = not folder.exists()
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         with FolderLock(folder) as lock:
-            build = _Build(folder, encoder, chunker, form, progress, rebuild, read, corpora, beside)
-            report = build.run(paths, sources, [])
+            yield
     except CorpusError:
         if fresh:
             lock.path.unlink()
             folder.rmdir()
         raise
-    return replace(report, seconds=time.monotonic() - started)
 
 
 class _Build:

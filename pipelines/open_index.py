@@ -27,6 +27,17 @@ RAM_BYTES = 4_000_000_000
 DISK_BYTES = 10_000_000_000
 
 
+def opened_store(folder: Path, ram_bytes: int, disk_bytes: int, notes: list[str]) -> KVStore:
+    """Return the KV store in a folder; read only, with a note, if another process writes to it."""
+    from kvstore.store import KVStore
+
+    try:
+        return KVStore(folder, ram_bytes=ram_bytes, disk_bytes=disk_bytes)
+    except FolderLockedError as error:
+        notes.append(f"{error}; reading it, and keeping new entries in RAM only")
+        return KVStore(folder, ram_bytes=ram_bytes, disk_bytes=disk_bytes, read_only=True)
+
+
 class OpenIndex:
     """An open index folder; encoder and KV store are loaded when a step first needs them.
 
@@ -94,14 +105,8 @@ class OpenIndex:
     @cached_property
     def kv(self) -> KVStore:
         """The KV store in the index folder."""
-        from kvstore.store import KVStore
-
-        folder, ram = self.folder.kv_folder, self._kv_ram // 2
-        try:
-            store = KVStore(folder, ram_bytes=ram, disk_bytes=self._kv_disk)
-        except FolderLockedError as error:
-            self.notes.append(f"{error}; reading it, and keeping new entries in RAM only")
-            store = KVStore(folder, ram_bytes=ram, disk_bytes=self._kv_disk, read_only=True)
+        folder = self.folder.kv_folder
+        store = opened_store(folder, self._kv_ram // 2, self._kv_disk, self.notes)
         return self._closing.enter_context(store)
 
     @property

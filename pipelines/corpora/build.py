@@ -26,6 +26,7 @@ from pipelines.indexing import (
     IndexReport,
     NothingToIndexError,
     build_part,
+    building,
     nothing_to_index,
     real_root,
     refuse_foreign,
@@ -36,7 +37,6 @@ from pipelines.stale_kv import NOTE, drop_stale, note_stale
 from rag.corpus import Skipped, Source, discover
 from rag.corpus.manifest import EncoderIdentity, Manifest, is_index, read_manifest
 from rag.errors import CorpusError, IndexFolderError
-from rag.files import FolderLock
 from rag.records import Document
 
 if TYPE_CHECKING:
@@ -138,18 +138,10 @@ def build_corpora(
     folder = folder.absolute()
     _refuse_foreign(folder, kinds)
     sources, skipped = discover(paths)
-    fresh = not folder.exists()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        with FolderLock(folder) as lock:
-            watched = progress or Unwatched()
-            build = _Build(folder, kinds, encoder, form, watched, rebuild, image_encoder)
-            report = build.run(paths, sources, skipped)
-    except CorpusError:
-        if fresh:
-            lock.path.unlink()
-            folder.rmdir()
-        raise
+    with building(folder):
+        watched = progress or Unwatched()
+        build = _Build(folder, kinds, encoder, form, watched, rebuild, image_encoder)
+        report = build.run(paths, sources, skipped)
     return replace(report, seconds=time.monotonic() - started)
 
 

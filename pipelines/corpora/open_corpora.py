@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NoReturn, Self
 from pipelines.corpora.joined import EachItsOwn, United
 from pipelines.corpora.manifest import VISION
 from pipelines.index_folder import KV
-from pipelines.open_index import DISK_BYTES, RAM_BYTES, OpenIndex
-from rag.errors import FolderLockedError, IndexFolderError
+from pipelines.open_index import DISK_BYTES, RAM_BYTES, OpenIndex, opened_store
+from rag.errors import IndexFolderError
 from rag.records import Passage
 from rag.routing.labels import MODALITIES, modality_of
 
@@ -136,14 +136,7 @@ class OpenCorpora:
         if self._home is None:
             stores = [(index.folder.contents, index.kv) for index in self.corpora.values()]
             return stores[0][1] if len(stores) == 1 else EachItsOwn(stores)
-        from kvstore.store import KVStore
-
-        folder, ram = self._home / KV, self._kv_ram // 2
-        try:
-            store = KVStore(folder, ram_bytes=ram, disk_bytes=self._kv_disk)
-        except FolderLockedError as error:
-            self.notes.append(f"{error}; reading it, and keeping new entries in RAM only")
-            store = KVStore(folder, ram_bytes=ram, disk_bytes=self._kv_disk, read_only=True)
+        store = opened_store(self._home / KV, self._kv_ram // 2, self._kv_disk, self.notes)
         return self._closing.enter_context(store)
 
     @property

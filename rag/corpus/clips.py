@@ -52,8 +52,8 @@ class ClipChunker:
     @property
     def fingerprint(self) -> str:
         """A name for what this chunker does: passages made under another one are out of date."""
-        by = _by(self.splitter)
-        return f"clips-{_ALGORITHM}-seconds-{self.seconds:g}-pause-{self.pause:g}{by}"
+        head = f"clips-{_ALGORITHM}-seconds-{self.seconds:g}-pause-{self.pause:g}"
+        return f"{head}{self.splitter.suffix}"
 
     def __call__(self, document: Document) -> list[Passage]:
         """Return the clips in order, ids `<document id>:c<n>`; none without cues.
@@ -104,7 +104,7 @@ class VideoChunker:
     @property
     def fingerprint(self) -> str:
         """A name for what this chunker does: passages made under another one are out of date."""
-        return f"videos-{_ALGORITHM}-words-{self.words}{_by(self.splitter)}"
+        return f"videos-{_ALGORITHM}-words-{self.words}{self.splitter.suffix}"
 
     def __call__(self, document: Document) -> list[Passage]:
         """Return the parts in order, ids `<document id>:v<n>`; else as `ClipChunker`."""
@@ -122,11 +122,6 @@ def clock(seconds: float) -> str:
     """Return a time as `hours:minutes:seconds`, rounded down: 90.5 is `00:01:30`."""
     whole = math.floor(seconds)
     return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}"
-
-
-def _by(splitter: SentenceSplitter) -> str:
-    """Return what a splitter adds to a fingerprint."""
-    return "" if splitter.name == "rules" else f"-{splitter.fingerprint}"
 
 
 def _sentences(document: Document, splitter: SentenceSplitter) -> list[Span]:

@@ -72,8 +72,7 @@ class DocumentChunker:
     @property
     def fingerprint(self) -> str:
         """A name for what this chunker does: passages made under another one are out of date."""
-        by = "" if self.splitter.name == "rules" else f"-{self.splitter.fingerprint}"
-        return f"documents-{_ALGORITHM}-words-{self.words}{by}"
+        return f"documents-{_ALGORITHM}-words-{self.words}{self.splitter.suffix}"
 
     def __call__(self, document: Document) -> list[Passage]:
         """Return the passages of a document in order, ids `<document id>:d<n>` with n from 0."""

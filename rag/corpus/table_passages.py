@@ -62,9 +62,8 @@ class TableChunker:
     @property
     def fingerprint(self) -> str:
         """A name for what this chunker does: passages made under another one are out of date."""
-        by = "" if self.splitter.name == "rules" else f"-{self.splitter.fingerprint}"
         rows = "-rows" if self.rows else ""
-        return f"tables-{_ALGORITHM}-words-{self.words}{rows}{by}"
+        return f"tables-{_ALGORITHM}-words-{self.words}{rows}{self.splitter.suffix}"
 
     def __call__(self, document: Document) -> list[Passage]:
         """Return the passages table by table: its parts, then its rows.

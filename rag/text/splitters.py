@@ -51,6 +51,11 @@ class SentenceSplitter:
             return self.name
         return f"{self.name}-{version(_PACKAGES[self.name])}-{self.language}"
 
+    @property
+    def suffix(self) -> str:
+        """What the fingerprint of a chunker ends with: nothing for `rules`, the default."""
+        return "" if self.name == "rules" else f"-{self.fingerprint}"
+
     def __call__(self, text: str) -> tuple[Span, ...]:
         """Return the sentences of a text in order; white space alone has none."""
         if self.name == "rules":
