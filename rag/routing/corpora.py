@@ -78,9 +78,9 @@ class CorpusRouter:
             labels.append(found)
         if not labels:
             labels = [self._best(route, self.corpora)]
-            reasons += [f"{self._lack(label)}: {labels[0]} instead" for label in homeless]
+            reasons += self._lacking(homeless, f"{labels[0]} instead")
         else:
-            reasons += [f"{self._lack(label)}: left out" for label in homeless]
+            reasons += self._lacking(homeless, "left out")
         if not reasons:
             return replace(route, labels=tuple(labels))
         reason = "; ".join([*([route.reason] if route.reason else []), *reasons])
@@ -128,5 +128,15 @@ class CorpusRouter:
         return modality_of(label, {**MODALITIES, **self.modalities})
 
     def _lack(self, label: str) -> str:
-        known = label in self.empty or label in self.modalities or label in MODALITIES
-        return f"{label} {'has no passages' if known else 'is no corpus'}"
+        return f"{label} {'has no passages' if self._usual(label) else 'is no corpus'}"
+
+    def _lacking(self, labels: Sequence[str], done: str) -> list[str]:
+        """Return why labels gave way and to what, those of one reason in one piece."""
+        empty = [label for label in labels if self._usual(label)]
+        said = [f"{self._lack(label)}: {done}" for label in labels if label not in empty]
+        if len(empty) > 1:
+            return [f"{', '.join(empty[:-1])} and {empty[-1]} have no passages: {done}", *said]
+        return [*(f"{self._lack(label)}: {done}" for label in empty), *said]
+
+    def _usual(self, label: str) -> bool:
+        return label in self.empty or label in self.modalities or label in MODALITIES

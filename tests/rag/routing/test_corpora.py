@@ -160,3 +160,13 @@ def test_always_asks_corpora_with_passages_or_none_alone(corpora, labels, probs,
     assert (found.probs, found.source) == (route.probs, route.source)
     assert bool(found.reason) == found.fallback
     assert router.batch([route, route]) == [found, found]
+
+
+def test_labels_that_lack_passages_are_told_in_one_piece():
+    router = CorpusRouter(("paragraph",), policy="threshold", threshold=0.1)
+    probs = {"paragraph": 0.2, "image": 0.3, "clip": 0.25, "table": 0.15, "math": 0.1}
+    found = router(Route(("image",), probs))
+    assert found.labels == ("paragraph",)
+    assert found.reason == (
+        "image, clip and table have no passages: left out; math is no corpus: left out"
+    )
