@@ -10,7 +10,7 @@ from pipelines.flow.result import StepFailedError
 from pipelines.language_model import is_remote, language_model
 from pipelines.loading import load_pipeline
 from pipelines.open_index import OpenIndex
-from rag.errors import ModelNotFoundError, UnsupportedModelError
+from rag.errors import ModelNotFoundError, RouterError, UnsupportedModelError
 from rag.interop.langchain import from_chat_model
 from rag.models.openai_compatible import OpenAICompatibleModel
 from rag.records import Answer, TokenUse
@@ -100,6 +100,9 @@ def test_every_recipe_runs_or_says_why_not(name, opened, lm, length_scorers):
     with pipeline:
         if name == "replug":
             with pytest.raises(UnsupportedModelError, match="must be a model that runs here"):
+                pipeline.run(QUESTION)
+        elif name == "universal-ensemble":
+            with pytest.raises(RouterError, match="auto has a router for encoder minilm"):
                 pipeline.run(QUESTION)
         else:
             result = pipeline.run(query=QUESTION, **history)

@@ -55,7 +55,7 @@ def test_what_is_written_reads_back_the_same(record):
 
 
 def test_fields_that_say_nothing_are_left_out():
-    assert to_json(records.Route(())) == {"source": "", "fallback": False}
+    assert to_json(records.Route(())) == {"source": "", "fallback": False, "reason": ""}
     assert to_json(records.Span(0, 0)) == {"start": 0, "end": 0}
 
 
