@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
 from pathlib import Path
@@ -49,6 +50,60 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+class LineFile:
+    """A file of lines that one process at a time appends to, durably.
+
+    An interrupt may cut off the last line: `whole` leaves it out, `drop_rest` takes it away.
+
+    Attributes:
+        path: the file.
+        whole: its complete lines, as they were when it was opened.
+    """
+
+    def __init__(self, path: Path, error: type[Exception]) -> None:
+        """Open or make the file.
+
+        Args:
+            path: its folder must exist.
+            error: what is raised if it cannot be written, or another process holds it.
+        """
+        self.path = path
+        try:
+            self._file = path.open("a+b")
+        except OSError as failed:
+            raise error(f"{path} cannot be written: {failed.strerror}") from failed
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise error(f"{path} is being written by another run") from None
+        self._file.seek(0)
+        content = self._file.read()
+        self.whole = content[: content.rfind(b"\n") + 1]
+        self._cut_off = len(self.whole) < len(content)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed."""
+        return self._file.closed
+
+    def drop_rest(self) -> None:
+        """Take away a line that was cut off."""
+        if self._cut_off:
+            self._file.truncate(len(self.whole))
+            self._cut_off = False
+
+    def append(self, lines: str) -> None:
+        """Add lines, each with its line feed; they reach the disk before this returns."""
+        self._file.write(lines.encode())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file, which lets others write; twice is harmless."""
+        self._file.close()
 
 
 class FolderLock:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rag.errors import DovetailError
+from rag.files import LineFile
 from rag.routing.outcomes import Outcome
 
 if TYPE_CHECKING:
@@ -45,12 +44,8 @@ class OutcomeJournal:
             JournalError: if it is of another configuration, damaged, or held by another process.
         """
         self.path = path
+        self._file = LineFile(path, JournalError)
         try:
-            self._file = path.open("a+b")
-        except OSError as error:
-            raise JournalError(f"{path} cannot be written: {error.strerror}") from error
-        try:
-            self._lock()
             self.done = self._resume(config)
         except BaseException:
             self._file.close()
@@ -79,19 +74,9 @@ class OutcomeJournal:
             self.path.unlink(missing_ok=True)
         self._file.close()
 
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise JournalError(f"{self.path} is being written by another run") from None
-
     def _resume(self, config: str) -> dict[str, tuple[Outcome, ...]]:
-        self._file.seek(0)
-        content = self._file.read()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            self._file.truncate(whole)
-        head, *lines = content[:whole].splitlines() or [b""]
+        self._file.drop_rest()
+        head, *lines = self._file.whole.splitlines() or [b""]
         if not head:
             self._write([{"config": config}])
             return {}
@@ -106,9 +91,7 @@ class OutcomeJournal:
             raise JournalError(f"{self.path} is damaged ({error!r:.80}); delete it") from error
 
     def _write(self, lines: Any) -> None:
-        self._file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._file.append("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def _line(id_: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +12,7 @@ from rag.errors import DovetailError
 from rag.evaluation.data import Question
 from rag.evaluation.outcomes import METRICS, Outcome, answer_text
 from rag.evaluation.statistics import Interval, bootstrap_interval
+from rag.files import LineFile
 from rag.record_json import from_json, to_json
 
 if TYPE_CHECKING:
@@ -117,12 +116,8 @@ class RowLog:
                 or another process holds it.
         """
         self.path = path
+        self._file = LineFile(path, RowsError)
         try:
-            self._file = path.open("a+b")
-        except OSError as error:
-            raise RowsError(f"{path} cannot be written: {error.strerror}") from error
-        try:
-            self._lock()
             self.done = self._resume(config, set(ids))
         except BaseException:
             self._file.close()
@@ -130,9 +125,7 @@ class RowLog:
 
     def append(self, rows: Iterable[Row]) -> None:
         """Add rows, durably."""
-        self._file.write("".join(row.line() for row in rows).encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._file.append("".join(row.line() for row in rows))
 
     def close(self) -> None:
         """Close the file; twice is harmless."""
@@ -149,17 +142,8 @@ class RowLog:
     ) -> None:
         self.close()
 
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RowsError(f"{self.path} is being written by another run") from None
-
     def _resume(self, config: str, ids: set[str]) -> dict[str, Row]:
-        self._file.seek(0)
-        content = self._file.read()
-        whole = content.rfind(b"\n") + 1
-        rows = _parsed(self.path, content[:whole])
+        rows = _parsed(self.path, self._file.whole)
         if any(row.config != config for row in rows):
             raise RowsError(
                 f"{self.path} holds rows of another recipe, option, model or data; "
@@ -171,8 +155,7 @@ class RowLog:
                 f"{self.path} holds {len(foreign)} rows of questions that this run does not ask, "
                 f"such as {foreign[0]!r}; ask as many as before, or give another --out"
             )
-        if whole < len(content):
-            self._file.truncate(whole)
+        self._file.drop_rest()
         return {row.id: row for row in rows}
 
 
