@@ -31,5 +31,11 @@ class Bounds:
         return f"at most {_shown(self.high)}" if self.high is not None else "any number"
 
 
+def require_share(name: str, value: float) -> None:
+    """Refuse what is not in [0, 1], by a ValueError that names it."""
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name} must be in [0, 1], got {value}")
+
+
 def _shown(number: float) -> str:
     return str(int(number)) if float(number).is_integer() else str(number)

@@ -8,6 +8,7 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
+from rag.bounds import require_share
 from rag.generation.answer_batch import answer_batch
 from rag.generation.attention_citations import (
     AnswerAttention,
@@ -45,7 +46,7 @@ from rag.generation.plan import (
 )
 from rag.generation.prompt import PromptEncoder
 from rag.generation.readable import absent, readable
-from rag.generation.refusal import refusing_if_sure, require_probability
+from rag.generation.refusal import refusing_if_sure
 from rag.records import Answer, ContextStep, Passage, Query, Segment
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ class GenerateCached:
                 )
         if self.cite not in get_args(Cite):
             raise ValueError(f"cite must be one of {', '.join(get_args(Cite))}, got {self.cite!r}")
-        require_probability("refusal_threshold", self.refusal_threshold)
+        require_share("refusal_threshold", self.refusal_threshold)
         if self.beams < 1:
             raise ValueError(f"beams must be at least 1, got {self.beams}")
         if self.beams > 1 and (self.sampling.temperature or self.cite != "support"):

@@ -19,12 +19,6 @@ def is_refusal(text: str) -> bool:
     return text.strip().removesuffix(".").rstrip().casefold() == REFUSAL
 
 
-def require_probability(name: str, value: float) -> None:
-    """Refuse a value that is no probability, naming it."""
-    if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{name} must be in [0, 1], got {value}")
-
-
 SPELLINGS = (REFUSAL, REFUSAL.capitalize(), REFUSAL.upper())
 
 

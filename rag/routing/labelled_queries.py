@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rag.bounds import require_share
 from rag.errors import DovetailError
 from rag.evaluation.data import unique_lines
-from rag.routing.outcomes import require_cost, require_share
+from rag.routing.outcomes import require_cost
 
 QUERIES = "queries.jsonl"
 

@@ -11,6 +11,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rag.bounds import require_share
+
 ORDER = ("none", "paragraph", "table", "image", "clip", "document", "video")
 """Labels of the usual corpora from cheap to dear: between equals the earlier one is taken."""
 
@@ -78,12 +80,6 @@ def label_of(
         if one.route in best
     )
     return ranked[0][2] if ranked else None
-
-
-def require_share(name: str, value: float) -> None:
-    """Refuse what is not in [0, 1], by a ValueError that names it."""
-    if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{name} must be in [0, 1], got {value}")
 
 
 def require_cost(name: str, value: float) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from rag.bounds import require_share
 from rag.evaluation import Outcome, Question, outcome_metrics
 from rag.generation.assemble import AssembleAnswer
 from rag.generation.attention_citations import AttentionMatcher
@@ -17,7 +18,7 @@ from rag.generation.local_model import LocalModel
 from rag.generation.merge_answers import MergeAnswers
 from rag.generation.prefilled import Prefilled
 from rag.generation.prompt import PromptEncoder
-from rag.generation.refusal import REFUSAL, is_refusal, refusing_if_sure, require_probability
+from rag.generation.refusal import REFUSAL, is_refusal, refusing_if_sure
 from rag.generation.text_generator import GenerateText
 from rag.generation.vote import Vote
 from rag.models.language_model import LoadedModel
@@ -192,7 +193,7 @@ def test_spellings_of_a_refusal_count_together(least, best):
 @pytest.mark.parametrize("value", [-0.1, 1.1])
 def test_a_threshold_that_is_no_probability_is_refused(value):
     with pytest.raises(ValueError, match=rf"refusal_threshold must be in \[0, 1\], got {value}"):
-        require_probability("refusal_threshold", value)
+        require_share("refusal_threshold", value)
 
 
 def test_answers_alone_in_a_batch_and_several_doubt_refusals_alike(
