@@ -1,9 +1,11 @@
 """Routes to corpora, and retrieval from those of a route: from open corpora and options."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pipelines.catalogue.bounded import Count, Share, Some, Weight
+from pipelines.catalogue.retrieval import hybrid
 from pipelines.corpora.open_corpora import OpenCorpora
 from pipelines.open_index import OpenIndex
 from pruners.budgets import estimated_tokens
@@ -13,13 +15,11 @@ from rag.routing.corpora import CorpusRouter
 from rag.routing.evidence import CorpusSearch, EvidenceRouter
 from rag.routing.policies import Policy
 from retrievers.corpora.routed import RoutedRetriever
-from retrievers.feedback.vector import VectorFeedback
 from retrievers.filters import Filter, MetadataIndex
 from retrievers.fusion.fuse import Method
-from retrievers.hybrid import Hybrid, Interpolation
+from retrievers.hybrid import Interpolation
 from retrievers.images.image_retriever import ImageRetriever, Scale
 from retrievers.images.vision_index import VisionIndex
-from retrievers.sparse.weighting import BM25
 
 
 def route(
@@ -139,19 +139,18 @@ def retrieve(
     def searched(found: OpenIndex) -> Retriever:
         if corpora.vision is not None and any(id_ in found.passages for id_ in corpora.vision.ids):
             return _seen(found, corpora.vision, top_k, image_weight, image_scale, depth, within)
-        return Hybrid(
-            found.scoped_terms(found.term_index.with_weighting(BM25(k1=k1, b=b))),
-            found.dense,
-            found.encoder,
-            found.passages,
+        made = hybrid(
+            found,
             top_k=top_k,
             interpolation=interpolation,
             sparse_weight=sparse_weight,
-            feedback=VectorFeedback(k=k),
+            k=k,
             fusion=fusion,
             depth=depth,
-            within=within,
+            k1=k1,
+            b=b,
         )
+        return replace(made, within=within)
 
     retrievers = {label: searched(found) for label, found in corpora.corpora.items()}
     return RoutedRetriever(
