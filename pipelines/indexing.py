@@ -152,7 +152,7 @@ def build_part(
     form: Form | None,
     rebuild: bool,
     progress: Progress,
-    beside: Sequence[IndexFolder] = (),
+    beside: Sequence[Path] = (),
 ) -> IndexReport:
     """Make one index of a corpora folder, or bring it up to date, as `build_index` does.
 
@@ -217,7 +217,7 @@ class _Build:
         rebuild: bool,
         read: Reader,
         corpora: Path | None = None,
-        beside: Sequence[IndexFolder] = (),
+        beside: Sequence[Path] = (),
     ) -> None:
         self._beside = beside
         self._folder = folder
@@ -398,7 +398,7 @@ class _Build:
         of_passages = TextVectors(self._encoder, journal)
         of_sentences = TextVectors(self._encoder, journal, dtype=np.float16)
         old = [] if self._old is None or self._rebuild else [self._old]
-        for index in (*self._beside, *old):
+        for index in (*map(open_index, self._beside), *old):
             known = list(index.passages.values())
             vectors = index.dense.vectors([passage.id for passage in known])
             of_passages.add([text_sha(passage.searchable) for passage in known], vectors)

@@ -12,6 +12,7 @@ from pipelines.progress import Progress
 from rag.files import write_atomically
 from rag.protocols import Encoder
 from rag.records import text_sha
+from rag.training.watching import counting_up
 
 _SHARD = 256  # texts: a few seconds of work on two cores
 
@@ -103,13 +104,7 @@ class TextVectors:
         return found
 
     def _encode(self, shas: list[str], texts: list[str], progress: Progress) -> None:
-        done = 0
-
-        def report(rows: int) -> None:
-            nonlocal done
-            progress.advance(rows - done)
-            done = rows
-
+        report = counting_up(progress)
         vectors = self._encoder.encode(texts, progress=report)
         if vectors.ndim != 2 or len(vectors) != len(texts):
             raise ValueError(

@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from kvstore.precompute import Precompute
     from kvstore.store import KVStore
     from rag.generation.local_model import LocalModel
+    from rag.training.watching import counting_up
 
     passages, folder = _indexed(args.index)
     wanted = _prompt(args)
@@ -77,15 +78,11 @@ def run(args: argparse.Namespace) -> int:
         progress(quiet=args.quiet or args.json) as watched,
     ):
         watched.stage("encoding passages", len(segments))
-        done = 0
-
-        def advance(now: int, _total: int) -> None:
-            nonlocal done
-            watched.advance(now - done)
-            done = now
-
+        advance = counting_up(watched)
         at_once = max(BATCH, engine.pass_tokens * len(segments) // tokens)
-        report = Precompute(store, engine.encode_all)(segments, batch=at_once, progress=advance)
+        report = Precompute(store, engine.encode_all)(
+            segments, batch=at_once, progress=lambda done, _total: advance(done)
+        )
     if args.json:
         say_json(
             {

@@ -38,6 +38,7 @@ from rag.corpus import Skipped, Source, discover
 from rag.corpus.manifest import EncoderIdentity, Manifest, is_index, read_manifest
 from rag.errors import CorpusError, IndexFolderError
 from rag.records import Document
+from rag.training.watching import counting_up
 
 if TYPE_CHECKING:
     from pipelines.snapshots import Form
@@ -286,7 +287,7 @@ class _Build:
                 form=self._form,
                 rebuild=self._rebuild,
                 progress=Named(self._progress, kind.label),
-                beside=[open_index(self._folder / label) for label in done],
+                beside=[self._folder / label for label in done],
             )
         except NothingToIndexError:
             return None
@@ -315,14 +316,7 @@ class _Build:
         for label in (one for one in SEEN if one in filled):
             pictures.update(pictures_of(OpenIndex(self._folder / label)))
         self._progress.stage("encoding images", len(pictures))
-        shown = 0
-
-        def advance(done: int) -> None:
-            nonlocal shown
-            self._progress.advance(done - shown)
-            shown = done
-
-        report = build_vision(pictures, encoder, folder, progress=advance)
+        report = build_vision(pictures, encoder, folder, progress=counting_up(self._progress))
         made = [f"{report.encoded:,} pictures encoded"] if report.encoded else []
         left_out = [f"{i} is found by its text only: {why}" for i, why in report.left_out.items()]
         return [*made, *left_out]

@@ -9,7 +9,7 @@ import numpy as np
 from pruners.scored_texts import sentence_texts
 from rag.protocols import Encoder
 from rag.records import Passage
-from rag.training.watching import Unwatched, Watcher
+from rag.training.watching import Unwatched, Watcher, counting_up
 
 
 class RememberedVectors:
@@ -35,14 +35,7 @@ class RememberedVectors:
         watcher.stage("encode", len(new))
         if not new:
             return
-        done = 0
-
-        def advance(rows: int) -> None:
-            nonlocal done
-            watcher.advance(rows - done)
-            done = rows
-
-        found = self._encoder.encode(new, progress=advance)
+        found = self._encoder.encode(new, progress=counting_up(watcher))
         self._known.update(zip(new, found, strict=True))
 
     def __call__(self, passage: Passage) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Watching: what a trainer tells whoever waits for it."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -21,3 +22,15 @@ class Unwatched:
 
     def advance(self, steps: int = 1) -> None:
         """Ignore it."""
+
+
+def counting_up(watcher: Watcher) -> Callable[[int], None]:
+    """Return what is told how many steps of the current stage are done so far."""
+    before = 0
+
+    def told(done: int) -> None:
+        nonlocal before
+        watcher.advance(done - before)
+        before = done
+
+    return told
