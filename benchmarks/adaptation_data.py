@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -26,16 +26,27 @@ LEARNED: Final[Mapping[tuple[str, bool], int]] = {
     ("2wiki", False): 700,
     ("nq", False): 600,
 }
-"""Examples to learn by data set and whether they are unanswerable, at most: as many as two hours of
-two cores can read, more of the kinds that are hard."""
+"""Examples to learn by data set and whether they are unanswerable, at most: more of the kinds that
+are hard."""
+FURTHER: Final[Mapping[tuple[str, bool], int]] = {
+    ("squad", False): 2036,
+    ("squad", True): 350,
+    ("newwiki", False): 3000,
+    ("hotpotqa", False): 549,
+    ("2wiki", False): 850,
+    ("nq", False): 500,
+}
+"""The same for a second training that starts where the first one ended: what that one was not
+offered comes first."""
 SEED: Final = 8
 
 
 def prepare_all(data: Path, out: Path, watcher: Watcher) -> dict[str, int]:
-    """Write `test`, `dev` and `train` with their licences; return how many examples each has.
+    """Write `test`, `dev`, `train` and `further`; return how many examples each has.
 
-    No article, gold passage or question stands in two of them. In `test` and `dev` a question of
-    SQuAD has its gold passage among the five that search brings, as it brings them.
+    Their licences stand in `meta.json`. No article, gold passage or question stands in two of them,
+    but for `train` and `further`, which are to be learned one after the other. In `test` and `dev`
+    a question of SQuAD has its gold passage among the five that search brings, as it brings them.
 
     Args:
         data: folder of the sets `squad`, `hotpotqa`, `2wiki`, `nq` and `pruner_train`.
@@ -72,26 +83,43 @@ def prepare_all(data: Path, out: Path, watcher: Watcher) -> dict[str, int]:
         licences |= set(found.licences)
         asked = {one.query.text.lower() for one in learned}
         learned += [one for one in found.examples if one.query.text.lower() not in asked]
-    counts["train"] = _write(out, "train", mixed(learned))
+    first = mixed(learned, LEARNED, seed=SEED)
+    offered = {(one.data, one.id) for one in first}
+    counts["train"] = _write(out, "train", first)
+    further = mixed(learned, FURTHER, seed=SEED + 1, offered=offered)
+    counts["further"] = _write(out, "further", further)
     about = json.dumps({"licence": "; ".join(sorted(licences))}, indent=1).encode()
     write_atomically(out / "meta.json", lambda file: file.write(about), mode=0o644)
     return counts
 
 
-def mixed(examples: Sequence[ReadingExample]) -> list[ReadingExample]:
-    """Return a sample by `LEARNED`, shuffled, of examples that show what they ask for.
+def mixed(
+    examples: Sequence[ReadingExample],
+    wanted: Mapping[tuple[str, bool], int],
+    *,
+    seed: int,
+    offered: Collection[tuple[str, str]] = (),
+) -> list[ReadingExample]:
+    """Return a sample, shuffled, of examples that show what they ask for.
 
     Where a pruner took the answer away, only guessing could be learned.
+
+    Args:
+        examples: any.
+        wanted: the most by data set and whether they are unanswerable.
+        seed: of the sample and of its order.
+        offered: data sets and ids that are taken only where there are not enough others.
     """
-    rng = random.Random(SEED)  # noqa: S311 (no secret)
+    rng = random.Random(seed)  # noqa: S311 (no secret)
     taken: list[ReadingExample] = []
-    for (data, unanswerable), most in LEARNED.items():
+    for (data, unanswerable), most in wanted.items():
         of_kind = [
             one
             for one in examples
             if (one.data, one.unanswerable) == (data, unanswerable) and shows_answer(one)
         ]
         rng.shuffle(of_kind)
+        of_kind.sort(key=lambda one: (one.data, one.id) in offered)
         taken += of_kind[:most]
     rng.shuffle(taken)
     return taken

@@ -80,6 +80,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dtype", choices=DTYPES, default="auto", help="default: auto, the fastest")
     group.add_argument("--download", action="store_true", help="allow to fetch a model")
     add_prompt_argument(group)
+    group.add_argument(
+        "--start",
+        metavar="auto|DIR",
+        help="adapter to train further: the one that comes along, or a folder (default: none)",
+    )
     group = parser.add_argument_group("training")
     group.add_argument("--rank", metavar="N", type=int, help="of LoRA (default: 16)")
     group.add_argument("--lr", metavar="X", type=float, help="peak (default: 0.0004)")
@@ -97,10 +102,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--readings", metavar="N", type=int, help="cached encodings an example (default: 3)"
     )
     group.add_argument(
+        "--sequential-first",
+        metavar="X",
+        type=float,
+        help="share of the steps, at the beginning, that read one prompt alone (default: 0.5)",
+    )
+    group.add_argument(
+        "--cached-every",
+        metavar="N",
+        type=int,
+        help="of the later steps, one in N reads cached encodings, too (default: 1)",
+    )
+    group.add_argument(
         "--teacher",
         choices=("self", "base", "none"),
         help="whose sequential reading the cached ones are drawn to: the model's own (default), or "
         "that of the model as it was",
+    )
+    group.add_argument(
+        "--patience",
+        metavar="N",
+        type=int,
+        help="end after so many of ten looks at the held-out examples without a gain (default: 4)",
     )
     group.add_argument("--minutes", metavar="X", type=float, help="stop after, keep the best")
     group.add_argument(
@@ -116,7 +139,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_output_arguments(parser)
 
 
-_COUNTS = ("limit", "passages", "rank", "steps", "batch_size", "pass_tokens", "readings")
+_COUNTS = (
+    "limit", "passages", "rank", "steps", "batch_size", "pass_tokens", "readings", "cached_every",
+    "patience",
+)  # fmt: skip
 _RECIPE = {
     "epochs": "epochs",
     "steps": "steps",
@@ -124,7 +150,10 @@ _RECIPE = {
     "pass_tokens": "pass_tokens",
     "lr": "learning_rate",
     "readings": "readings",
+    "sequential_first": "sequential_first",
+    "cached_every": "cached_every",
     "teacher": "teacher",
+    "patience": "patience",
     "checkpointing": "checkpointing",
 }
 """Arguments and the fields of the recipe that they set."""
@@ -144,7 +173,8 @@ def run(args: argparse.Namespace) -> int:
     with refused_arguments(), progress(quiet=quiet) as watched:
         examples, held_out, facts = _data(args, watched)
         loaded, template = _model(args)
-        recipe = _recipe(args, loaded)
+        start = _start(args, loaded)
+        recipe = _recipe(args, loaded, start)
         told = adapt(
             examples,
             held_out,
@@ -152,6 +182,7 @@ def run(args: argparse.Namespace) -> int:
             recipe,
             args.out,
             template=template,
+            start=start,
             resume=args.resume and has_state(args.out),
             minutes=args.minutes,
             facts=facts,
@@ -229,8 +260,23 @@ def _model(args: argparse.Namespace) -> "tuple[LoadedModel, PromptTemplate]":
     return loaded, template
 
 
-def _recipe(args: argparse.Namespace, loaded: "LoadedModel") -> "ReadingRecipe":
-    """Return the recipe that the arguments name."""
+def _start(args: argparse.Namespace, loaded: "LoadedModel") -> Path | None:
+    """Return the folder of the adapter to train further."""
+    from rag.adaptation.shipped import AUTO, resolve_adapter
+
+    if args.start is None:
+        return None
+    folder = resolve_adapter(args.start, loaded.identity)
+    if folder is None and args.start == AUTO:
+        raise UsageError(
+            f"--start auto needs an adapter that comes along for --model, got {args.model!r}"
+        )
+    return folder
+
+
+def _recipe(args: argparse.Namespace, loaded: "LoadedModel", start: Path | None) -> "ReadingRecipe":
+    """Return the recipe that the arguments name; an adapter to start from decides its rank."""
+    from rag.adaptation.adapter import load_adapter_config
     from rag.adaptation.recipe import ReadingRecipe
     from rag.training.lora import DECODER_LINEARS, LoRA
 
@@ -239,6 +285,8 @@ def _recipe(args: argparse.Namespace, loaded: "LoadedModel") -> "ReadingRecipe":
         for name, field in _RECIPE.items()
         if getattr(args, name) is not None
     }
+    if start is not None:
+        given["tuning"] = load_adapter_config(start).lora
     if args.rank is not None:
         given["tuning"] = LoRA(args.rank, 2.0 * args.rank, DECODER_LINEARS)
     if loaded.model.device.type == "cuda":
@@ -254,6 +302,8 @@ def _command(args: argparse.Namespace) -> str:
         given.append(f"--dev={args.dev.name}")
     if args.model != "smollm2-135m":
         given.append(f"--model={Path(args.model).name}")
+    if args.start is not None:
+        given.append(f"--start={Path(args.start).name}")
     if args.passages != 5:
         given.append(f"--passages={args.passages}")
     for name in ("limit", "rank", "prompt", "minutes", *_RECIPE):

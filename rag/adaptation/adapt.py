@@ -22,6 +22,7 @@ from rag.adaptation.adapter import AdapterConfig, save_adapter
 from rag.adaptation.encodings import Plans
 from rag.adaptation.lessons import Lesson, lessons
 from rag.adaptation.loss_curves import loss_picture
+from rag.adaptation.start import Start
 from rag.adaptation.teacher import BaseTeacher, clear_teacher, with_own_answers
 from rag.files import write_atomically
 from rag.generation.prompt import PromptEncoder
@@ -66,6 +67,7 @@ def adapt(
     folder: Path,
     *,
     template: PromptTemplate = PromptTemplate(),
+    start: Path | None = None,
     resume: bool = False,
     minutes: float | None = None,
     state_every: int = STATE_EVERY,
@@ -87,6 +89,8 @@ def adapt(
         folder: gets `adapter.safetensors`, `config.json`, `README.md`, `losses.jsonl` and
             `losses.svg`; it is made if needed.
         template: the prompt that answers are learned after.
+        start: folder of an adapter of this base that is trained further; None starts with updates
+            that change nothing. What is learned without an answer, and a teacher, is the base.
         resume: whether to go on from the state in `folder`.
         minutes: after which training stops between two steps and the best weights are kept.
         state_every: steps between two saved states, at least 1.
@@ -95,6 +99,7 @@ def adapt(
 
     Raises:
         ValueError: if an argument does not fit, or no example can be learned from.
+        AdapterError: if `start` is no adapter, or not of this base.
         UnsupportedModelError: if KV reuse is not proven exact for the model's family.
         TrainingStateError: if `resume` finds no state, or one of another training.
         TrainingFailedError: if a loss is not finite.
@@ -113,7 +118,8 @@ def adapt(
     started = time.monotonic()
     watcher = watcher or Unwatched()
     folder.mkdir(parents=True, exist_ok=True)
-    settings = _settings(examples, held_out, loaded, recipe, template)
+    begun = Start.at(start, loaded, recipe.tuning)
+    settings = _settings(examples, held_out, loaded, recipe, template, begun)
     state = load_state(folder, settings) if resume else None
     if not resume:
         clear_teacher(folder)
@@ -133,6 +139,7 @@ def adapt(
         loaded, reads, plans, recipe, learned, _some(checked, recipe), folder, settings,
         resumed=resume,
     )  # fmt: skip
+    begun.put(loaded.model)
     if state is not None:
         run.restore(state)
     course = run.train(
@@ -140,7 +147,12 @@ def adapt(
         deadline=None if minutes is None else started + 60.0 * minutes,
         state_every=state_every,
     )
-    told = {**recipe.as_json(), "template": asdict(template), "best_step": course.best_step}
+    told = {
+        **recipe.as_json(),
+        "template": asdict(template),
+        "best_step": course.best_step,
+        **begun.as_json(),
+    }
     config = AdapterConfig.of(loaded.identity, recipe.tuning, layers, told)
     save_adapter(folder, loaded.model, config, stored=recipe.stored)
     picture = loss_picture(
@@ -155,6 +167,7 @@ def adapt(
         [one.example for one in checked],
         facts or DataFacts(),
         loaded.model.device.type,
+        begun.adapter,
     )
     _write(folder / PICTURE, picture)
     _write(folder / CARD, card)
@@ -223,6 +236,7 @@ def _settings(
     loaded: LoadedModel,
     recipe: ReadingRecipe,
     template: PromptTemplate,
+    begun: Start,
 ) -> dict[str, Any]:
     """Return all that the course of a training depends on."""
     identity = loaded.identity
@@ -235,6 +249,7 @@ def _settings(
         "dtype": identity.dtype,
         "tokenizer": identity.tokenizer,
         "template": asdict(template),
+        "start": begun.adapter,
     }
 
 

@@ -81,8 +81,11 @@ class ReadingTask:
         recipe = self._recipe
         rng = generator(recipe.seed, place.step, row)
         whole = rng.random() < recipe.whole
-        first = place.step < int(recipe.sequential_first * place.planned)
-        mix = () if first else drawn_encodings(recipe.mix, recipe.readings, rng)
+        alone = (
+            place.step < int(recipe.sequential_first * place.planned)
+            or (place.planned - 1 - place.step) % recipe.cached_every
+        )
+        mix = () if alone else drawn_encodings(recipe.mix, recipe.readings, rng)
         return self._read(row, (SEQUENTIAL, *mix), whole=whole)
 
     def add_gradients(

@@ -57,6 +57,7 @@ def adaptation_card(
     held_out: Sequence[ReadingExample],
     facts: DataFacts,
     device: str,
+    start: str = "",
 ) -> str:
     """Return the card as Markdown.
 
@@ -69,6 +70,7 @@ def adaptation_card(
         held_out: examples that chose the weights.
         facts: of the data.
         device: that trained.
+        start: hash of the adapter that was trained further, if it was one.
     """
     parts = [
         f"# Reading adapter for {base}",
@@ -85,6 +87,7 @@ def adaptation_card(
         bullets(
             [
                 f"base: {base}, weights `{base_weights[:16]}`",
+                *([f"trained further from adapter `{start[:16]}`"] if start else []),
                 f"seed: {recipe['seed']}",
                 (
                     f"steps: {course.steps:,} of {course.planned:,}, ended: {course.stopped}; the "

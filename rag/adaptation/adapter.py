@@ -165,15 +165,58 @@ def adapted(loaded: LoadedModel, folder: Path) -> LoadedModel:
     """
     import torch
 
-    config = load_adapter_config(folder)
-    _require_base(loaded.identity, config, folder)
-    layers = _linears(loaded.model, config, folder)
-    tensors = _read(folder, config, layers)
+    config, updates = read_updates(loaded, folder)
     with torch.no_grad():
-        for name, layer in layers.items():
-            a, b = tensors[f"{name}.lora_a"], tensors[f"{name}.lora_b"]
+        for name, (a, b) in updates.items():
+            layer = loaded.model.get_submodule(name)
             layer.weight.copy_(merged_weight(layer.weight, a, b, _scale(config.lora)))
     return replace(loaded, identity=replace(loaded.identity, adapter=config.adapter))
+
+
+def read_updates(
+    loaded: LoadedModel, folder: Path
+) -> tuple[AdapterConfig, dict[str, tuple[Tensor, Tensor]]]:
+    """Return what an adapter adds to a model: A and B of each layer, by name; none is put in.
+
+    Args:
+        loaded: the base, with neither an adapter nor updates inside.
+        folder: as `save_adapter` wrote it.
+
+    Raises:
+        AdapterError: as of `adapted`.
+    """
+    config = load_adapter_config(folder)
+    _require_base(loaded.identity, config, folder)
+    tensors = _read(folder, config, _linears(loaded.model, config, folder))
+    return config, {
+        name: (tensors[f"{name}.lora_a"], tensors[f"{name}.lora_b"]) for name in config.layers
+    }
+
+
+def put_updates(model: Any, updates: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+    """Give the updates inside a model the values of an adapter, to train them further.
+
+    Args:
+        model: has an update of the same rank in each of the layers, and in no other.
+        updates: as `read_updates` returns them.
+
+    Raises:
+        ValueError: if the layers are not the same.
+    """
+    import torch
+
+    layers = lora_layers(model)
+    if layers.keys() != updates.keys():
+        odd = min(layers.keys() ^ updates.keys())
+        raise ValueError(
+            f"updates must be of the {len(layers)} layers that have one, got {len(updates)}; first "
+            f"difference: {odd}"
+        )
+    with torch.no_grad():
+        for name, layer in layers.items():
+            a, b = updates[name]
+            layer.lora_a.copy_(a)
+            layer.lora_b.copy_(b)
 
 
 def _scale(lora: LoRA) -> float:

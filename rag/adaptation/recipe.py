@@ -42,6 +42,8 @@ class ReadingRecipe:
         sequential_first: share of the steps, at the beginning, that read the sequential prompt
             alone: those are cheap, the model learns to answer first, and most of what it learns
             there holds for the cached readings, too.
+        cached_every: of the steps after these, one in so many, and the last one, reads cached
+            encodings; the others read the sequential prompt alone.
         teacher: whose distribution an answer's tokens are drawn to: the model's own in the
             sequential prompt, that of the model without its updates, or nobody's.
         distil: weight of that part of the loss.
@@ -73,6 +75,7 @@ class ReadingRecipe:
     readings: int = 3
     whole: float = 0.05
     sequential_first: float = 0.5
+    cached_every: int = 1
     teacher: Teacher = "self"
     distil: float = 0.5
     teacher_tokens: int = 64
@@ -86,6 +89,7 @@ class ReadingRecipe:
 
     def __post_init__(self) -> None:
         require_at_least(self, batch_size=1, pass_tokens=1, teacher_tokens=1, checks=1)
+        require_at_least(self, cached_every=1)
         require_at_least(self, readings=0, seed=0, distil=0)
         for name in ("whole", "sequential_first"):
             if not 0.0 <= getattr(self, name) <= 1.0:

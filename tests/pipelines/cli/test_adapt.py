@@ -66,6 +66,17 @@ def test_trains_and_writes_an_adapter_with_its_card(adapt, tmp_path, capsys, che
     assert read.identity.adapter
 
 
+def test_trains_an_adapter_further(adapt, tmp_path, capsys):
+    assert adapt("first", "--quiet") == 0
+    more = f"--start={tmp_path / 'first'}"
+    assert adapt("other", more, "--rank=3", "--quiet") == 2
+    assert "tuning must be that of" in capsys.readouterr().err
+    assert adapt("next", more, "--sequential-first=0", "--cached-every=2", "--quiet") == 0
+    card = (tmp_path / "next" / "README.md").read_text()
+    for part in ("--start=first", "--cached-every=2", "trained further from adapter `"):
+        assert part in card
+
+
 def test_goes_on_where_the_time_was_over(adapt, tmp_path, capsys, data):
     assert adapt("mine", "--minutes=0.000001", "--quiet") == 0
     assert "ended: time" in capsys.readouterr().out
@@ -111,6 +122,11 @@ def test_questions_held_out_are_not_learned(adapt, data, dev, capsys):
         (["--epochs=2"], "not allowed with argument"),
         (["--seed=-1"], "--seed must be at least 0, got -1"),
         (["--resume"], "--resume needs the state of a training"),
+        (["--patience=0"], "--patience must be at least 1, got 0"),
+        (["--cached-every=0"], "--cached-every must be at least 1, got 0"),
+        (["--sequential-first=2"], "sequential_first must be in [0, 1], got 2.0"),
+        (["--start=auto"], "--start auto needs an adapter that comes along for --model, got"),
+        (["--start=none.d"], "adapter must be none, auto, or a folder that `dovetail adapt` wrote"),
         (["--teacher=me"], "invalid choice: 'me'"),
         (["--dev=none.jsonl"], "none.jsonl must be a .jsonl or .jsonl.gz file"),
     ],

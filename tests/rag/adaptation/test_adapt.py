@@ -13,7 +13,7 @@ from rag.adaptation.adapt import adapt
 from rag.adaptation.adaptation_card import DataFacts
 from rag.adaptation.adapter import adapted, load_adapter_config
 from rag.adaptation.recipe import ReadingRecipe
-from rag.errors import UnsupportedModelError
+from rag.errors import AdapterError, UnsupportedModelError
 from rag.generation.cached import GenerateCached
 from rag.generation.decoding import Sampling
 from rag.generation.local_model import LocalModel
@@ -128,6 +128,47 @@ def test_an_interrupted_training_resumes_to_the_same_bits(loaded, tmp_path, teac
     assert adapter_bytes(parts) == adapter_bytes(whole)
     assert read_journal(parts / "losses.jsonl") == read_journal(whole / "losses.jsonl")
     assert {path.name for path in parts.iterdir()} == {path.name for path in whole.iterdir()}
+
+
+def test_an_adapter_is_trained_further_from_where_it_was(loaded, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    one = short(first, loaded())
+    two = short(second, loaded(), start=first)
+    assert two.course.before == pytest.approx(one.course.after, rel=1e-6)
+    assert two.course.after["nll"] < two.course.before["nll"]
+    config, again = load_adapter_config(first), load_adapter_config(second)
+    assert again.adapter != config.adapter
+    assert again.recipe["start"] == {"adapter": config.adapter, "recipe": config.recipe}
+    assert (
+        f"trained further from adapter `{config.adapter[:16]}`"
+        in (second / "README.md").read_text()
+    )
+
+
+def test_a_training_that_starts_from_an_adapter_resumes_to_the_same_bits(loaded, tmp_path):
+    first, whole, parts = (tmp_path / name for name in ("first", "whole", "parts"))
+    short(first, loaded())
+    short(whole, loaded(), start=first)
+    with pytest.raises(KeyboardInterrupt):
+        short(parts, loaded(), start=first, watcher=StopsAfter(3))
+    with pytest.raises(TrainingStateError, match="start was"):
+        short(parts, loaded(), resume=True)
+    short(parts, loaded(), start=first, resume=True)
+    assert adapter_bytes(parts) == adapter_bytes(whole)
+
+
+def test_refuses_to_start_from_what_does_not_fit(loaded, tmp_path):
+    first = tmp_path / "first"
+    short(first, loaded())
+    with pytest.raises(AdapterError, match="nowhere is no adapter"):
+        short(tmp_path / "x", loaded(), start=tmp_path / "nowhere")
+    other = loaded()
+    other = replace(other, identity=replace(other.identity, weights="v" * 64))
+    with pytest.raises(AdapterError, match="was trained on tiny with weights wwwwwwwwwwww"):
+        short(tmp_path / "x", other, start=first)
+    wanted = {"tuning": LoRA(2, 4.0, DECODER_LINEARS)}
+    with pytest.raises(ValueError, match=r"tuning must be that of .*first, LoRA\(rank=4"):
+        short(tmp_path / "x", loaded(), start=first, recipe=wanted)
 
 
 def test_gradients_reach_nothing_but_the_adapter(loaded, tmp_path):

@@ -69,6 +69,13 @@ def test_the_first_steps_read_the_sequential_prompt_alone(parts):
     assert all(of_step[0] == SEQUENTIAL and len(of_step) == 4 for of_step in drawn[20:])
 
 
+def test_of_the_later_steps_one_in_so_many_and_the_last_reads_cached_encodings(parts):
+    _, _, _, task = parts
+    one = task(sequential_first=0.5, cached_every=3)
+    drawn = [len(one.drawn(0, Place(step, 20)).encodings) for step in range(20)]
+    assert drawn == [1] * 10 + [4, 1, 1, 4, 1, 1, 4, 1, 1, 4]
+
+
 def test_a_share_is_read_whole(parts):
     _, plans, found, task = parts
     one = task(whole=0.3, sequential_first=0.0)

@@ -15,6 +15,8 @@ from rag.adaptation.adapter import (
     adapted,
     is_adapter,
     load_adapter_config,
+    put_updates,
+    read_updates,
     save_adapter,
 )
 from rag.errors import AdapterError
@@ -85,6 +87,26 @@ def test_the_file_merges_to_the_bit_as_the_updates_do(tiny_model, tmp_path, dtyp
     assert got.keys() == want.keys()
     assert all(torch.equal(tensor, want[name]) for name, tensor in got.items())
     assert all(tensor.dtype == dtype for tensor in got.values())
+
+
+def test_updates_are_put_into_a_model_as_they_were(trained, tiny_model):
+    folder, model, config = trained
+    fresh = base(tiny_model)
+    found, updates = read_updates(fresh, folder)
+    assert (found.lora, found.layers) == (config.lora, config.layers)
+    LORA.apply(fresh.model)
+    put_updates(fresh.model, updates)
+    assert torch.equal(logits(fresh.model), logits(model))
+
+
+def test_updates_of_other_layers_are_not_put_in(trained, tiny_model):
+    fresh = base(tiny_model)
+    _, updates = read_updates(fresh, trained[0])
+    LoRA(3, 6.0, r"q_proj$").apply(fresh.model)
+    before = weights(fresh.model)
+    with pytest.raises(ValueError, match=r"updates must be of the 3 layers .*, got 21; first"):
+        put_updates(fresh.model, updates)
+    assert all(torch.equal(one, before[name]) for name, one in weights(fresh.model).items())
 
 
 def test_layers_are_changed_where_they_lie(trained, tiny_model):

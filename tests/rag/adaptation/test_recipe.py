@@ -27,6 +27,7 @@ def test_says_every_number():
         ({"looks": 0}, "looks must be at least 1, got 0"),
         ({"patience": 0}, "patience must be at least 1, got 0"),
         ({"teacher_tokens": 0}, "teacher_tokens must be at least 1, got 0"),
+        ({"cached_every": 0}, "cached_every must be at least 1, got 0"),
         ({"readings": -1}, "readings must be at least 0, got -1"),
         ({"distil": -0.5}, "distil must be at least 0, got -0.5"),
         ({"weight_decay": -1.0}, "weight_decay must be at least 0, got -1.0"),
