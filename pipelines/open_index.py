@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 RAM_BYTES = 4_000_000_000
 DISK_BYTES = 10_000_000_000
+_REMEMBERED = 256
+"""Vectors of queries: routing and each search of one question ask for the same one."""
 
 
 def opened_store(folder: Path, ram_bytes: int, disk_bytes: int, notes: list[str]) -> KVStore:
@@ -89,8 +91,9 @@ class OpenIndex:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The encoder that made the index."""
+        """The encoder that made the index; if it is loaded here, it remembers the last queries."""
         from rag.models.encoder import load_encoder
+        from rag.models.remembering import Remembering
 
         made = self.folder.manifest.encoder
         encoder = load_encoder(
@@ -100,7 +103,7 @@ class OpenIndex:
             document_prompt=made.document_prompt,
         )
         self.folder.check_encoder(encoder)
-        return encoder
+        return Remembering(encoder, most=_REMEMBERED)
 
     @cached_property
     def kv(self) -> KVStore:
