@@ -112,6 +112,15 @@ def test_the_encoder_is_loaded_once_and_late(mixed, build, out, loads, encoder):
     assert loads == ["hash"]
 
 
+def test_a_question_is_encoded_once_for_all_corpora(mixed, build, out, loads, encoder):
+    build(mixed)
+    corpora = open_corpora(out)
+    del encoder.texts[:]
+    for index in (corpora, *corpora.corpora.values()):
+        index.encoder.encode_queries(["who"])
+    assert encoder.texts == ["who"]
+
+
 def test_the_fingerprint_follows_content_scope_and_labels(mixed, build, out, encoder, apart):
     build(mixed)
     one = open_corpora(out, encoder=encoder).fingerprint
