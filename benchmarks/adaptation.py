@@ -3,7 +3,7 @@
     python benchmarks/adaptation.py prepare ../shared/data -o EXAMPLES
     dovetail adapt EXAMPLES/train.jsonl.gz -o FIRST --dev EXAMPLES/dev.jsonl.gz --steps 400
     dovetail adapt EXAMPLES/further.jsonl.gz -o ADAPTER --dev EXAMPLES/dev.jsonl.gz
-        --steps 890 --start FIRST --sequential-first 0 --cached-every 3
+        --steps 890 --start FIRST --sequential-first 0 --cached-every 3 --patience 10
     python benchmarks/adaptation.py generate EXAMPLES/test.jsonl.gz -o ROWS --adapter none
     python benchmarks/adaptation.py generate EXAMPLES/test.jsonl.gz -o ROWS --adapter auto
     python benchmarks/adaptation.py page ROWS -o docs

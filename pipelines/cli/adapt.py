@@ -171,10 +171,10 @@ def run(args: argparse.Namespace) -> int:
 
     quiet = args.quiet or args.json
     with refused_arguments(), progress(quiet=quiet) as watched:
-        examples, held_out, facts = _data(args, watched)
         loaded, template = _model(args)
         start = _start(args, loaded)
         recipe = _recipe(args, loaded, start)
+        examples, held_out, facts = _data(args, watched)
         told = adapt(
             examples,
             held_out,

@@ -137,6 +137,12 @@ def test_refuses_what_does_not_fit(adapt, tmp_path, capsys, arguments, message):
     assert not (tmp_path / "x" / "config.json").exists()
 
 
+def test_what_does_not_fit_the_model_is_refused_before_anything_is_prepared(adapt, tmp_path):
+    assert adapt("x", "--start=none.d") == 2
+    assert adapt("x", "--sequential-first=2") == 2
+    assert not (tmp_path / "x").exists()
+
+
 def test_says_that_nothing_is_left(adapt, data, dev, capsys):
     write_examples(dev, read_examples(data))
     assert adapt("x") == 2
