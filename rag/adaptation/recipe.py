@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from rag.adaptation.adapter import Stored
 from rag.adaptation.encodings import CACHED, SEQUENTIAL, Encoding
+from rag.bounds import require_share
 from rag.training.lora import DECODER_LINEARS, LoRA
 from rag.training.rate_schedule import Decay
 from rag.training.schedule import (
@@ -88,12 +89,12 @@ class ReadingRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require_at_least(self, batch_size=1, pass_tokens=1, teacher_tokens=1, checks=1)
-        require_at_least(self, cached_every=1)
+        require_at_least(
+            self, batch_size=1, pass_tokens=1, teacher_tokens=1, checks=1, cached_every=1
+        )
         require_at_least(self, readings=0, seed=0, distil=0)
         for name in ("whole", "sequential_first"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+            require_share(name, getattr(self, name))
         require_one_of(self, "teacher", get_args(Teacher))
         require_one_of(self, "stored", get_args(Stored))
         if any(one.name == SEQUENTIAL.name for one in self.mix):
