@@ -1,8 +1,8 @@
-"""Differentiable attention of a packed row: each block over its own columns, in one softmax.
+"""Differentiable attention of a packed row: groups of blocks, each over its own columns.
 
 Two matrix products with a softmax between them, rather than a fused kernel: on CPUs the backward
 pass of PyTorch's fused attention in bfloat16 took up to 40 times as long as that of the products
-for blocks of a few hundred tokens.
+for blocks of a few hundred tokens. Context and all else of a query are merged in one softmax.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from rag.adaptation.plan_layout import NEUTRAL, Block, PlanLayout
+from rag.adaptation.plan_groups import Group, groups
+from rag.adaptation.plan_layout import PlanLayout
 from rag.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -38,12 +39,12 @@ class _Way:
 
 @dataclass(frozen=True, slots=True)
 class _Mask:
-    """What the queries of a block do not see, for all query heads of a key's head.
+    """What the queries of a group do not see, for all query heads of a key's head.
 
     Attributes:
-        logits: 0 or minus infinity, (groups * queries, columns).
-        blind: queries that see no column of the context, bool (groups * queries, 1); None if there
-            are none.
+        logits: 0 or minus infinity, (kv_heads * blocks or 1, heads per key * queries, columns).
+        blind: queries that see no weighed column, bool (kv_heads * blocks or 1, heads per key *
+            queries, 1); None if there are none.
     """
 
     logits: Tensor
@@ -57,19 +58,30 @@ class LayoutAttention:
     computed anew for a backward pass.
     """
 
-    def __init__(self, layout: PlanLayout, rotary: Rotary, dtype: torch.dtype) -> None:
+    def __init__(
+        self, layout: PlanLayout, rotary: Rotary, dtype: torch.dtype, *, together: bool
+    ) -> None:
         """Prepare.
 
         Args:
             layout: of the pass.
             rotary: of the model.
             dtype: of the model's hidden states.
+            together: whether blocks of like sizes are computed together, padded.
         """
         self._layout = layout
         self._rotary = rotary
         self._tables = rotary.tables(layout.moved_positions, dtype) if len(layout.moved) else {}
-        self._sizes = [len(block.seen) for block in layout.blocks]
-        self._masks: dict[tuple[int, int | None, torch.dtype, int], _Mask] = {}
+        self._groups = groups(layout, together=together)
+        self._columns = torch.cat([group.columns for group in self._groups])
+        self._column_rows = torch.cat([group.column_rows for group in self._groups])
+        self._rows = torch.cat([group.rows for group in self._groups]) if together else None
+        self._back: Tensor | None = None
+        if self._rows is not None:
+            # Where rows are padded, any of their equal outputs may come back.
+            self._back = torch.empty_like(layout.token_ids)
+            self._back[self._rows] = torch.arange(len(self._rows), device=self._rows.device)
+        self._masks: dict[tuple[int, int | None, torch.dtype, int, int], _Mask] = {}
 
     def attend(
         self,
@@ -95,27 +107,44 @@ class LayoutAttention:
         if len(layout.moved):
             moved = self._rotary.rotate_layer(before_rope[layout.moved], layer, self._tables)
             bank = torch.cat([keys, moved.to(keys.dtype)], 1)
-        all_keys = torch.split(bank.index_select(1, layout.columns), self._sizes, 1)
-        all_values = torch.split(values.index_select(1, layout.column_rows), self._sizes, 1)
-        heads, kv_heads = len(query), len(keys)
+        if self._rows is not None:
+            query = query.index_select(1, self._rows)
+        sizes = [group.shape for group in self._groups]
+        columns = [blocks * columns for blocks, _, columns in sizes]
+        all_queries = torch.split(query, [blocks * queries for blocks, queries, _ in sizes], 1)
+        all_keys = torch.split(bank.index_select(1, self._columns), columns, 1)
+        all_values = torch.split(values.index_select(1, self._column_rows), columns, 1)
+        heads, kv_heads, dim = len(query), len(keys), query.shape[-1]
+        share = heads // kv_heads
         outputs = []
-        for number, block in enumerate(layout.blocks):
-            queries = len(block.positions)
-            these = query[:, block.start : block.start + queries]
-            grouped = these.reshape(kv_heads, heads // kv_heads * queries, -1)
-            mask = self._mask(number, way.window, query.dtype, heads // kv_heads)
-            out = _attend(grouped, all_keys[number], all_values[number], block, mask, way)
-            outputs.append(out.view(heads, queries, -1).transpose(0, 1))
-        return torch.cat(outputs)
+        for number, group in enumerate(self._groups):
+            blocks, queries, _ = group.shape
+            by_head = all_queries[number].view(kv_heads, share, blocks, queries, dim)
+            out = _attend(
+                by_head.transpose(1, 2).reshape(kv_heads * blocks, share * queries, dim),
+                all_keys[number].reshape(kv_heads * blocks, -1, dim),
+                all_values[number].reshape(kv_heads * blocks, -1, dim),
+                group,
+                self._mask(number, way.window, query.dtype, share, kv_heads),
+                way,
+            )
+            by_block = out.view(kv_heads, blocks, share, queries, dim).permute(1, 3, 0, 2, 4)
+            outputs.append(by_block.reshape(blocks * queries, heads, dim))
+        found = torch.cat(outputs)
+        return found if self._back is None else found.index_select(0, self._back)
 
-    def _mask(self, number: int, window: int | None, dtype: torch.dtype, groups: int) -> _Mask:
-        key = number, window, dtype, groups
+    def _mask(
+        self, number: int, window: int | None, dtype: torch.dtype, share: int, kv_heads: int
+    ) -> _Mask:
+        key = number, window, dtype, share, kv_heads
         if key not in self._masks:
-            block = self._layout.blocks[number]
-            hidden = block.hidden(window).repeat(groups, 1)
+            group = self._groups[number]
+            hidden = group.hidden(window).repeat(1, share, 1)
+            if len(hidden) > 1:
+                hidden = hidden.repeat(kv_heads, 1, 1)
             logits = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
-            blind = hidden[:, : block.context].all(1, keepdim=True)
-            some = bool(block.context) and bool(blind.any())
+            blind = hidden[..., : group.context].all(-1, keepdim=True)
+            some = bool(group.context) and bool(blind.any())
             self._masks[key] = _Mask(
                 logits.masked_fill_(hidden, -torch.inf), blind if some else None
             )
@@ -123,52 +152,58 @@ class LayoutAttention:
 
 
 def _attend(
-    query: Tensor, keys: Tensor, values: Tensor, block: Block, mask: _Mask, way: _Way
+    query: Tensor, keys: Tensor, values: Tensor, group: Group, mask: _Mask, way: _Way
 ) -> Tensor:
-    """Attend for one block: (kv_heads, groups * queries, head_dim).
+    """Attend for one group: (kv_heads * blocks, heads per key * queries, head_dim).
 
     Logits and probabilities are rounded to the inputs' dtype where nothing but scaling and masking
     is asked for; else they are taken in float32 or better.
 
     Args:
-        query: (kv_heads, groups * queries, head_dim).
-        keys: (kv_heads, columns, head_dim).
+        query: (kv_heads * blocks, heads per key * queries, head_dim).
+        keys: (kv_heads * blocks, columns, head_dim).
         values: the same shape.
-        block: says which columns are weighed, and how.
+        group: says which columns are weighed, and how.
         mask: what is not seen.
         way: how the layer attends.
     """
-    weighs = bool(block.context) and block.weights != NEUTRAL
-    if not weighs and not way.softcap and way.sinks is None:
+    if not group.context and not way.softcap and way.sinks is None:
         logits = torch.baddbmm(mask.logits, query, keys.transpose(1, 2), alpha=way.scale)
         return torch.bmm(torch.softmax(logits, -1).to(values.dtype), values)
     wide = torch.promote_types(query.dtype, torch.float32)
     logits = torch.bmm(query, keys.transpose(1, 2)).to(wide) * way.scale
     if way.softcap:
         logits = way.softcap * torch.tanh(logits / way.softcap)
-    logits = _weighed(logits, block, mask) if weighs else logits + mask.logits
+    logits = _weighed(logits, group, mask) if group.context else logits + mask.logits
     if way.sinks is not None:
-        sinks = way.sinks.to(wide).view(len(query), -1, 1)
-        columns = sinks.expand(-1, -1, len(block.positions)).reshape(*query.shape[:2], 1)
-        shares = torch.softmax(torch.cat([logits, columns], -1), -1)[..., :-1]
+        shares = torch.softmax(torch.cat([logits, _of_sinks(way.sinks, group, logits)], -1), -1)
+        shares = shares[..., :-1]
     else:
         shares = torch.softmax(logits, -1)
     return torch.bmm(shares.to(values.dtype), values)
 
 
-def _weighed(logits: Tensor, block: Block, mask: _Mask) -> Tensor:
+def _of_sinks(sinks: Tensor, group: Group, logits: Tensor) -> Tensor:
+    """Return the logit of nothing for each query, by its head: a last column."""
+    blocks, queries, _ = group.shape
+    kv_heads = len(logits) // blocks
+    by_head = sinks.to(logits.dtype).view(kv_heads, 1, -1, 1)
+    return by_head.expand(-1, blocks, -1, queries).reshape(*logits.shape[:2], 1)
+
+
+def _weighed(logits: Tensor, group: Group, mask: _Mask) -> Tensor:
     """Return masked logits of which one softmax is the weighed merge of context and all else.
 
     A context log-sum-exp l at temperature T counts as S·T·l + b: that much more than l is added to
     each logit of the context.
     """
-    weights = block.weights
-    context = logits[..., : block.context] / weights.temperature
-    context = context + mask.logits[:, : block.context]
+    weights = group.weights
+    context = logits[..., : group.context] / weights.temperature
+    context = context + mask.logits[..., : group.context]
     seen = context if mask.blind is None else context.masked_fill(mask.blind, 0.0)
     lse = torch.logsumexp(seen, -1, keepdim=True)
     more = (weights.scale * weights.temperature - 1.0) * lse + weights.bias
-    rest = logits[..., block.context :] + mask.logits[:, block.context :]
+    rest = logits[..., group.context :] + mask.logits[..., group.context :]
     return torch.cat([context + more, rest], -1)
 
 

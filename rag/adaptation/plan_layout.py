@@ -67,25 +67,13 @@ class Block:
     context: int = 0
     weights: ContextWeights = NEUTRAL
 
-    def hidden(self, window: int | None) -> Tensor:
-        """Return which columns a query does not see: bool (queries, columns).
-
-        Args:
-            window: a column so many positions before a query, or more, is not seen.
-        """
-        queries, columns = len(self.positions), len(self.seen)
-        place = torch.arange(columns, device=self.seen.device) - (columns - queries)
-        hidden = place > torch.arange(queries, device=self.seen.device)[:, None]
-        if window is not None:
-            hidden |= self.positions[:, None] - self.seen >= window
-        return hidden
-
 
 @dataclass(frozen=True, slots=True)
 class PlanLayout:
     """One packed row of tokens, and which keys each block of it attends to.
 
-    The keys of the row are followed by `moved` ones: the same, rotated to other positions.
+    The keys of the row are followed by `moved` ones: the same, rotated to other positions. Blocks
+    and their columns lie on the CPU, all else on the device of the pass.
 
     Attributes:
         token_ids: int64 (tokens,).
@@ -269,22 +257,12 @@ class _Packer:
         positions = torch.cat(self._positions)
         columns, moved_positions = torch.cat(self._columns), torch.cat(self._moved_positions)
         columns = torch.where(columns < 0, len(positions) - 1 - columns, columns)
-        blocks = (
-            Block(
-                block.start,
-                block.positions.to(device),
-                block.seen.to(device),
-                block.context,
-                block.weights,
-            )
-            for block in self._blocks
-        )
         return PlanLayout(
             torch.tensor(self._ids, device=device),
             positions.to(device),
-            tuple(blocks),
-            columns.to(device),
-            torch.cat(self._column_rows).to(device),
+            tuple(self._blocks),
+            columns,
+            torch.cat(self._column_rows),
             torch.cat(self._moved).to(device),
             moved_positions.to(device),
             torch.cat(self._predicts).to(device),

@@ -30,14 +30,20 @@ class PlanPass:
             of low rank inside.
         checkpointing: whether layers are computed anew in the backward pass, which takes a third
             more time and keeps one layer's tensors in memory instead of all.
+        together: whether passages and questions of like lengths are attended to together, padded to
+            one size: faster where the work of starting a product counts. None asks for it off the
+            CPU.
 
     Raises:
         UnsupportedModelError: if a property of the model is in the way; the message names it.
     """
 
-    def __init__(self, model: Any, *, checkpointing: bool = False) -> None:
+    def __init__(
+        self, model: Any, *, checkpointing: bool = False, together: bool | None = None
+    ) -> None:
         self.model = model
         self.checkpointing = checkpointing
+        self._together = together
         self._rotary = Rotary(model)
         register()
 
@@ -69,7 +75,8 @@ class PlanPass:
                 f"window has {self._rotary.window}: read fewer or shorter passages"
             )
         dtype = model.get_input_embeddings().weight.dtype
-        attention = LayoutAttention(layout, self._rotary, dtype)
+        together = model.device.type != "cpu" if self._together is None else self._together
+        attention = LayoutAttention(layout, self._rotary, dtype, together=together)
         with ExitStack() as stack:
             stack.enter_context(attending(model, self._rotary, attention))
             if self.checkpointing:

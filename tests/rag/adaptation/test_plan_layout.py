@@ -1,12 +1,11 @@
-"""Layout of a pass: a row worked out by hand, what is shared, what is cut, what hides."""
+"""Layout of a pass: a row worked out by hand, what is shared, what is cut."""
 
 from dataclasses import replace
 
 import pytest
-import torch
 
 from rag.adaptation import plan_layout
-from rag.adaptation.plan_layout import Block, Reading, lay_out
+from rag.adaptation.plan_layout import Reading, lay_out
 from rag.generation.plan import (
     ContextWeights,
     PlacedRows,
@@ -54,12 +53,6 @@ def test_a_pruned_passage_and_a_question_stand_where_they_should(prefix, passage
     assert [block.context for block in layout.blocks] == [0, 0, 2]
     assert (layout.predicts.tolist(), layout.answers) == ([6, 7], (2,))
     assert layout.positions_taken == 7
-
-
-def test_a_query_sees_no_later_token_of_its_run_and_nothing_outside_of_a_window():
-    block = Block(0, torch.tensor([4, 5]), torch.tensor([0, 3, 4, 5]))
-    assert block.hidden(None).tolist() == [[False, False, False, True], [False] * 4]
-    assert block.hidden(2).tolist() == [[True, False, False, True], [True, True, False, False]]
 
 
 def test_rows_with_gaps_keep_their_keys(prefix, passage):

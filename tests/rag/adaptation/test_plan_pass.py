@@ -76,10 +76,13 @@ def inferred(engine, reading):
 
 @torch.no_grad()
 def assert_like_inference(engine, readings, limit=1e-7):
-    for got, reading in zip(PlanPass(engine.model).logits(readings), readings, strict=True):
+    apart = PlanPass(engine.model, together=False).logits(readings)
+    padded = PlanPass(engine.model, together=True).logits(readings)
+    for one, other, reading in zip(apart, padded, readings, strict=True):
         want = inferred(engine, reading)
-        assert got.shape == want.shape
-        assert (got - want).abs().max() < limit
+        assert one.shape == other.shape == want.shape
+        assert (one - want).abs().max() < limit
+        assert (other - want).abs().max() < limit
 
 
 @pytest.mark.parametrize("name", [*PLANS, "sequential"])
