@@ -99,7 +99,7 @@ class ReadingTask:
         return None if self._checks is None else self._checks.figures(precision)
 
     def merit(self, figures: Mapping[str, float]) -> float:
-        """Return how good figures are: a smaller mean loss is better."""
+        """Return how good figures are: a smaller mean loss of the answers is better."""
         return -figures[MEAN]
 
     def charted(self, figures: Mapping[str, float]) -> Mapping[str, float]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MEAN = "nll"
 """Name of the mean over all encodings; that of one of them is `nll_` and the encoding's name."""
+REFUSALS = "refusals"
+"""Name of the mean over all encodings of what is to be refused."""
 
 
 class AnswerLoss:
@@ -43,20 +45,22 @@ class AnswerLoss:
         self._model, self._reads = model, reads
         self._names = [one.name for one in encodings]
         groups = [[one.reading(plans, way) for way in encodings] for one in lessons]
-        self._passes = [
-            [groups[row] for row in together] for together in passes(groups, pass_tokens)
-        ]
-        self._count = len(lessons)
+        joined = passes(groups, pass_tokens)
+        self._passes = [[groups[row] for row in together] for together in joined]
+        refused = [one.example.unanswerable for one in lessons]
+        self._refused = [refused[row] for together in joined for row in together]
 
     def figures(self, precision: Precision = "float32") -> dict[str, float]:
         """Return the mean negative log-probability of an answer's token, in nats, by encoding.
 
-        It is a mean over the tokens of an answer first, and then over the answers.
+        It is a mean over the tokens of an answer first, and then over the answers. Refusals have a
+        figure of their own, unless all are: a model learns them at another pace, and where they are
+        few they would say more than all answers.
         """
         import torch
 
         device = self._model.device
-        sums = torch.zeros(len(self._names), dtype=torch.float64)
+        found: list[torch.Tensor] = []
         with torch.no_grad():
             for groups in self._passes:
                 readings = [one for group in groups for one in group]
@@ -66,7 +70,12 @@ class AnswerLoss:
                     answer_loss(logits, torch.tensor(one.answer, device=device))
                     for logits, one in zip(said, readings, strict=True)
                 ]
-                sums += torch.stack(losses).double().cpu().view(len(groups), -1).sum(0)
-        means = (sums / self._count).tolist()
+                found.append(torch.stack(losses).double().cpu().view(len(groups), -1))
+        by_lesson = torch.cat(found)
+        refused = torch.tensor(self._refused)
+        means = by_lesson[~refused if not refused.all() else refused].mean(0).tolist()
         by_name = {f"{MEAN}_{name}": one for name, one in zip(self._names, means, strict=True)}
-        return {MEAN: sum(means) / len(means)} | by_name
+        figures = {MEAN: sum(means) / len(means)} | by_name
+        if refused.any() and not refused.all():
+            figures[REFUSALS] = float(by_lesson[refused].mean())
+        return figures

@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -211,3 +212,18 @@ def test_batches_hold_every_lesson_once_and_repeat(parts):
     one = task(batch_size=4)
     assert sorted(row for batch in one.batches(3) for row in batch) == list(range(6))
     assert one.batches(3) == task(batch_size=4).batches(3)
+
+
+def test_refusals_have_a_held_out_figure_of_their_own(parts):
+    model, plans, found, _ = parts
+    refused = replace(found[2], example=replace(found[2].example, answers=(), unanswerable=True))
+
+    def figures(*lessons):
+        return AnswerLoss(model, PlanPass(model), plans, lessons, (SEQUENTIAL,), 1).figures()
+
+    both = figures(found[0], refused, found[1])
+    assert both.keys() == {"nll", "nll_sequential", "refusals"}
+    assert both["nll"] == pytest.approx(figures(*found[:2])["nll"], rel=1e-9)
+    alone = figures(refused)
+    assert alone.keys() == {"nll", "nll_sequential"}
+    assert both["refusals"] == pytest.approx(alone["nll"], rel=1e-9)
