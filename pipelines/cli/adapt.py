@@ -102,6 +102,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--readings", metavar="N", type=int, help="cached encodings an example (default: 3)"
     )
     group.add_argument(
+        "--whole",
+        metavar="X",
+        type=float,
+        help="share of the examples that are read unpruned (default: 0.05)",
+    )
+    group.add_argument(
         "--sequential-first",
         metavar="X",
         type=float,
@@ -150,6 +156,7 @@ _RECIPE = {
     "pass_tokens": "pass_tokens",
     "lr": "learning_rate",
     "readings": "readings",
+    "whole": "whole",
     "sequential_first": "sequential_first",
     "cached_every": "cached_every",
     "teacher": "teacher",
