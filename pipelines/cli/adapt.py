@@ -337,6 +337,8 @@ def _as_json(args: argparse.Namespace, told: "Adapted", facts: "DataFacts") -> d
 
 def _draw(args: argparse.Namespace, told: "Adapted", facts: "DataFacts") -> None:
     """Print the course, and a table of the held-out losses."""
+    from rag.adaptation.answer_loss import SAID
+
     course = told.course
     left = sum(facts.left_out.values()) + sum(told.dropped.values())
     say(
@@ -351,9 +353,9 @@ def _draw(args: argparse.Namespace, told: "Adapted", facts: "DataFacts") -> None
     if course.before is None or course.after is None:
         say("held out: nothing, so no figures")
     else:
-        rows = [
-            (name, number(course.before[name]), number(course.after[name]))
-            for name in course.before
-        ]
+        before, after = course.before, course.after
+        losses = [name for name in before if name != SAID]
+        rows = [(name, number(before[name]), number(after[name])) for name in losses]
         draw_table(("loss of held-out answers, nats a token", "before", "after"), rows)
+        say(f"said word for word: {before[SAID]:.0%} of them before, {after[SAID]:.0%} after")
     remark(f"wrote {args.out}")

@@ -1,4 +1,4 @@
-"""Held-out loss: how probable the answers of examples are that are not trained on, by encoding."""
+"""Held-out figures: how probable, and how often said, the answers are that are not trained on."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MEAN = "nll"
 """Name of the mean over all encodings; that of one of them is `nll_` and the encoding's name."""
+SAID = "said"
+"""Name of the share of the answers that greedy decoding says word for word, a mean likewise."""
 REFUSALS = "refusals"
 """Name of the mean over all encodings of what is to be refused."""
 
@@ -53,7 +55,8 @@ class AnswerLoss:
     def figures(self, precision: Precision = "float32") -> dict[str, float]:
         """Return the mean negative log-probability of an answer's token, in nats, by encoding.
 
-        It is a mean over the tokens of an answer first, and then over the answers. Refusals have a
+        It is a mean over the tokens of an answer first, and then over the answers. An answer is
+        said if each of its tokens is the most probable one after those before it. Refusals have a
         figure of their own, unless all are: a model learns them at another pace, and where they are
         few they would say more than all answers.
         """
@@ -61,21 +64,25 @@ class AnswerLoss:
 
         device = self._model.device
         found: list[torch.Tensor] = []
+        right: list[torch.Tensor] = []
         with torch.no_grad():
             for groups in self._passes:
                 readings = [one for group in groups for one in group]
                 with autocast(precision, device):
                     said = self._reads.logits(readings)
-                losses = [
-                    answer_loss(logits, torch.tensor(one.answer, device=device))
-                    for logits, one in zip(said, readings, strict=True)
-                ]
-                found.append(torch.stack(losses).double().cpu().view(len(groups), -1))
+                answers = [torch.tensor(one.answer, device=device) for one in readings]
+                pairs = list(zip(said, answers, strict=True))
+                losses = torch.stack([answer_loss(*pair) for pair in pairs])
+                greedy = torch.stack([(one.argmax(-1) == of).all() for one, of in pairs])
+                found.append(losses.double().cpu().view(len(groups), -1))
+                right.append(greedy.double().cpu().view(len(groups), -1))
         by_lesson = torch.cat(found)
         refused = torch.tensor(self._refused)
-        means = by_lesson[~refused if not refused.all() else refused].mean(0).tolist()
+        judged = refused if refused.all() else ~refused
+        means = by_lesson[judged].mean(0).tolist()
         by_name = {f"{MEAN}_{name}": one for name, one in zip(self._names, means, strict=True)}
         figures = {MEAN: sum(means) / len(means)} | by_name
+        figures[SAID] = float(torch.cat(right)[judged].mean())
         if refused.any() and not refused.all():
             figures[REFUSALS] = float(by_lesson[refused].mean())
         return figures

@@ -202,6 +202,7 @@ def test_held_out_losses_are_the_engines(parts):
             ]
             wanted[f"nll_{one.name}"] = float(sum(losses) / 3)
     wanted["nll"] = sum(wanted.values()) / 4
+    wanted["said"] = 0.0
     assert figures == pytest.approx(wanted, rel=1e-7)
     one_by_one = AnswerLoss(model, PlanPass(model), plans, found[:3], encodings, 1).figures()
     assert one_by_one == pytest.approx(figures, rel=1e-9)
@@ -222,8 +223,31 @@ def test_refusals_have_a_held_out_figure_of_their_own(parts):
         return AnswerLoss(model, PlanPass(model), plans, lessons, (SEQUENTIAL,), 1).figures()
 
     both = figures(found[0], refused, found[1])
-    assert both.keys() == {"nll", "nll_sequential", "refusals"}
+    assert both.keys() == {"nll", "nll_sequential", "said", "refusals"}
     assert both["nll"] == pytest.approx(figures(*found[:2])["nll"], rel=1e-9)
     alone = figures(refused)
-    assert alone.keys() == {"nll", "nll_sequential"}
+    assert alone.keys() == {"nll", "nll_sequential", "said"}
     assert both["refusals"] == pytest.approx(alone["nll"], rel=1e-9)
+
+
+def test_an_answer_is_said_if_greedy_decoding_gives_it_and_that_is_what_weights_are_chosen_by(
+    parts,
+):
+    model, plans, found, task = parts
+    reading = found[0].reading(plans, SEQUENTIAL)
+    engine, greedy = Engine(model, IDENTITY, tested=True), []
+    state = engine.prefill(reading.plan)
+    for _ in range(3):
+        greedy.append(int(state.logits.argmax()))
+        state = engine.advance(state, greedy[-1])
+    right = replace(found[0], answer=tuple(greedy))
+    wrong = replace(found[1], answer=(*greedy[:2], (greedy[2] + 1) % 50))
+
+    def figures(*lessons):
+        return AnswerLoss(model, PlanPass(model), plans, lessons, (SEQUENTIAL,), 1).figures()
+
+    assert [figures(right)["said"], figures(wrong)["said"]] == [1.0, 0.0]
+    assert figures(right, wrong, wrong)["said"] == pytest.approx(1 / 3)
+    merit = task().merit
+    assert merit({"nll": 2.0, "said": 0.4}) > merit({"nll": 1.0, "said": 0.3})
+    assert merit({"nll": 1.0, "said": 0.4}) > merit({"nll": 2.0, "said": 0.4})
