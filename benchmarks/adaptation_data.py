@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -15,28 +13,43 @@ from pipelines.adapting.held_out import held_out
 from pipelines.adapting.prepare import prepare
 from rag.adaptation.examples import ReadingExample, write_examples
 from rag.files import write_atomically
-from rag.generation.context_plan import keeps
 from rag.training.watching import Watcher
 
 SUFFIX: Final = ".jsonl.gz"
 SHOWN: Final[Mapping[str, Any]] = {"shown": True, "passages": 10}
-"""Sets with several hops come with the paragraphs of a question, MuSiQue with more than ten."""
-MOST: Final[Mapping[str, int]] = {"newwiki": 6000}
-"""Examples to learn of a data set that would outweigh the others; of those all are learned."""
-ROBBED: Final[Mapping[str, int]] = {"newwiki": 1200, "nq": 300}
-"""How many answerable examples of a data set are also learned without what answers them."""
+"""HotpotQA and 2Wiki come with ten paragraphs a question."""
+LEARNED: Final[Mapping[tuple[str, bool], int]] = {
+    ("squad", False): 1400,
+    ("squad", True): 690,
+    ("newwiki", False): 1500,
+    ("hotpotqa", False): 549,
+    ("2wiki", False): 700,
+    ("nq", False): 600,
+}
+"""Examples to learn by data set and whether they are unanswerable, at most: more of the kinds that
+are hard."""
+FURTHER: Final[Mapping[tuple[str, bool], int]] = {
+    ("squad", False): 2036,
+    ("squad", True): 350,
+    ("newwiki", False): 3000,
+    ("hotpotqa", False): 549,
+    ("2wiki", False): 850,
+    ("nq", False): 500,
+}
+"""The same for a second training that starts where the first one ended: what that one was not
+offered comes first."""
 SEED: Final = 8
 
 
 def prepare_all(data: Path, out: Path, watcher: Watcher) -> dict[str, int]:
-    """Write `test`, `dev` and `train`; return how many examples each has.
+    """Write `test`, `dev`, `train` and `further`; return how many examples each has.
 
-    Their licences stand in `meta.json`. No article, gold passage or question stands in two of them.
-    In `test` and `dev` a question of SQuAD has its gold passage among the five that search brings,
-    as it brings them.
+    Their licences stand in `meta.json`. No article, gold passage or question stands in two of them,
+    but for `train` and `further`, which are to be learned one after the other. In `test` and `dev`
+    a question of SQuAD has its gold passage among the five that search brings, as it brings them.
 
     Args:
-        data: folder of the sets `squad`, `hotpotqa`, `2wiki`, `musique`, `nq` and `pruner_train`.
+        data: folder of the sets `squad`, `hotpotqa`, `2wiki`, `nq` and `pruner_train`.
         out: exists.
         watcher: sees the stages.
     """
@@ -52,7 +65,7 @@ def prepare_all(data: Path, out: Path, watcher: Watcher) -> dict[str, int]:
     counts = {}
     for name, ids, hops, sizes in (
         ("test", test_ids, test_hops, (200, 100, 200)),
-        ("dev", dev_ids, dev_hops, (100, 40, 60)),
+        ("dev", dev_ids, dev_hops, (20, 10, 14)),
     ):
         found = make([data / "squad"], only=set(ids), gold_always=False, leave_out=left_out)
         single = _first(found.examples, ids, sizes[:2])
@@ -62,62 +75,54 @@ def prepare_all(data: Path, out: Path, watcher: Watcher) -> dict[str, int]:
         left_out.append(out / f"{name}{SUFFIX}")
     learned: list[ReadingExample] = []
     for names, options in (
-        (("hotpotqa", "2wiki", "musique"), {**SHOWN, "search": "bm25"}),
-        (("squad", "nq"), {"refusals": 0.45}),
-        (("pruner_train",), {}),
+        (("hotpotqa", "2wiki"), {**SHOWN, "search": "bm25"}),
+        (("squad", "nq"), {"refusals": 0.3}),
+        (("pruner_train",), {"limit": 4200}),
     ):
         found = make([data / name for name in names], leave_out=left_out, **options)
         licences |= set(found.licences)
         asked = {one.query.text.lower() for one in learned}
         learned += [one for one in found.examples if one.query.text.lower() not in asked]
-    taken = sample(learned)
-    counts["train"] = _write(out, "train", shuffled([*taken, *robbed(taken)]))
+    first = mixed(learned, LEARNED, seed=SEED)
+    offered = {(one.data, one.id) for one in first}
+    counts["train"] = _write(out, "train", first)
+    further = mixed(learned, FURTHER, seed=SEED + 1, offered=offered)
+    counts["further"] = _write(out, "further", further)
     about = json.dumps({"licence": "; ".join(sorted(licences))}, indent=1).encode()
     write_atomically(out / "meta.json", lambda file: file.write(about), mode=0o644)
     return counts
 
 
-def sample(examples: Sequence[ReadingExample]) -> list[ReadingExample]:
-    """Return the examples that show what they ask for, shuffled; of some data sets a sample.
+def mixed(
+    examples: Sequence[ReadingExample],
+    wanted: Mapping[tuple[str, bool], int],
+    *,
+    seed: int,
+    offered: Collection[tuple[str, str]] = (),
+) -> list[ReadingExample]:
+    """Return a sample, shuffled, of examples that show what they ask for.
 
     Where a pruner took the answer away, only guessing could be learned.
+
+    Args:
+        examples: any.
+        wanted: the most by data set and whether they are unanswerable.
+        seed: of the sample and of its order.
+        offered: data sets and ids that are taken only where there are not enough others.
     """
-    seen: Counter[str] = Counter()
-    taken = []
-    for one in shuffled([one for one in examples if shows_answer(one)]):
-        seen[one.data] += 1
-        if seen[one.data] <= MOST.get(one.data, len(examples)):
-            taken.append(one)
+    rng = random.Random(seed)  # noqa: S311 (no secret)
+    taken: list[ReadingExample] = []
+    for (data, unanswerable), most in wanted.items():
+        of_kind = [
+            one
+            for one in examples
+            if (one.data, one.unanswerable) == (data, unanswerable) and shows_answer(one)
+        ]
+        rng.shuffle(of_kind)
+        of_kind.sort(key=lambda one: (one.data, one.id) in offered)
+        taken += of_kind[:most]
+    rng.shuffle(taken)
     return taken
-
-
-def robbed(examples: Sequence[ReadingExample]) -> list[ReadingExample]:
-    """Return answerable examples of `ROBBED` anew, without the passages that answer them.
-
-    Beside the same question with its answer they teach when to refuse: search brought what is left
-    as well, but it says something else. Where the pruner kept nothing of it, nothing is learned.
-    """
-    found: list[ReadingExample] = []
-    seen: Counter[str] = Counter()
-    for one in examples:
-        left = tuple(
-            passage
-            for passage in one.passages
-            if passage.document not in one.gold
-            and not any(answer.lower() in passage.text.lower() for answer in one.answers)
-        )
-        if one.answers and seen[one.data] < ROBBED.get(one.data, 0) and any(map(keeps, left)):
-            seen[one.data] += 1
-            refused = replace(one, passages=left, answers=(), unanswerable=True, gold={})
-            found.append(replace(refused, id=f"{one.id} robbed"))
-    return found
-
-
-def shuffled(examples: Sequence[ReadingExample]) -> list[ReadingExample]:
-    """Return examples in an order that a seed gives."""
-    mixed = list(examples)
-    random.Random(SEED).shuffle(mixed)  # noqa: S311 (no secret)
-    return mixed
 
 
 def shows_answer(example: ReadingExample) -> bool:
