@@ -47,10 +47,10 @@ class AnswerLoss:
         self._model, self._reads = model, reads
         self._names = [one.name for one in encodings]
         groups = [[one.reading(plans, way) for way in encodings] for one in lessons]
-        joined = passes(groups, pass_tokens)
-        self._passes = [[groups[row] for row in together] for together in joined]
-        refused = [one.example.unanswerable for one in lessons]
-        self._refused = [refused[row] for together in joined for row in together]
+        self._passes = [
+            [groups[row] for row in together] for together in passes(groups, pass_tokens)
+        ]
+        self._refused = [one.example.unanswerable for one in lessons]
 
     def figures(self, precision: Precision = "float32") -> dict[str, float]:
         """Return the mean negative log-probability of an answer's token, in nats, by encoding.

@@ -75,12 +75,16 @@ class LayoutAttention:
         self._groups = groups(layout, together=together)
         self._columns = torch.cat([group.columns for group in self._groups])
         self._column_rows = torch.cat([group.column_rows for group in self._groups])
-        self._rows = torch.cat([group.rows for group in self._groups]) if together else None
-        self._back: Tensor | None = None
-        if self._rows is not None:
+        shapes = [group.shape for group in self._groups]
+        self._query_counts = [blocks * queries for blocks, queries, _ in shapes]
+        self._column_counts = [blocks * columns for blocks, _, columns in shapes]
+        self._order: tuple[Tensor, Tensor] | None = None
+        if together:
+            rows = torch.cat([group.rows for group in self._groups])
             # Where rows are padded, any of their equal outputs may come back.
-            self._back = torch.empty_like(layout.token_ids)
-            self._back[self._rows] = torch.arange(len(self._rows), device=self._rows.device)
+            back = torch.empty_like(layout.token_ids)
+            back[rows] = torch.arange(len(rows), device=rows.device)
+            self._order = rows, back
         self._masks: dict[tuple[int, int | None, torch.dtype, int, int], _Mask] = {}
 
     def attend(
@@ -107,13 +111,11 @@ class LayoutAttention:
         if len(layout.moved):
             moved = self._rotary.rotate_layer(before_rope[layout.moved], layer, self._tables)
             bank = torch.cat([keys, moved.to(keys.dtype)], 1)
-        if self._rows is not None:
-            query = query.index_select(1, self._rows)
-        sizes = [group.shape for group in self._groups]
-        columns = [blocks * columns for blocks, _, columns in sizes]
-        all_queries = torch.split(query, [blocks * queries for blocks, queries, _ in sizes], 1)
-        all_keys = torch.split(bank.index_select(1, self._columns), columns, 1)
-        all_values = torch.split(values.index_select(1, self._column_rows), columns, 1)
+        if self._order is not None:
+            query = query.index_select(1, self._order[0])
+        all_queries = torch.split(query, self._query_counts, 1)
+        all_keys = torch.split(bank.index_select(1, self._columns), self._column_counts, 1)
+        all_values = torch.split(values.index_select(1, self._column_rows), self._column_counts, 1)
         heads, kv_heads, dim = len(query), len(keys), query.shape[-1]
         share = heads // kv_heads
         outputs = []
@@ -131,7 +133,7 @@ class LayoutAttention:
             by_block = out.view(kv_heads, blocks, share, queries, dim).permute(1, 3, 0, 2, 4)
             outputs.append(by_block.reshape(blocks * queries, heads, dim))
         found = torch.cat(outputs)
-        return found if self._back is None else found.index_select(0, self._back)
+        return found if self._order is None else found.index_select(0, self._order[1])
 
     def _mask(
         self, number: int, window: int | None, dtype: torch.dtype, share: int, kv_heads: int

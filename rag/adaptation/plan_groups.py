@@ -116,8 +116,6 @@ def _group(
     contexts = [_weighed(block) for block in blocks]
 
     def padded(parts: Sequence[Tensor]) -> Tensor:
-        if len(parts) == 1:
-            return parts[0][None]
         first = pad_sequence([p[:n] for p, n in zip(parts, contexts, strict=True)], True)
         rest = pad_sequence([p[n:] for p, n in zip(parts, contexts, strict=True)], True)
         return torch.cat([first, rest], 1)
@@ -136,5 +134,5 @@ def _group(
         torch.tensor(contexts, device=device),
         ((rest - queries)[:, None] + place).to(device),
         max(contexts),
-        blocks[0].weights if max(contexts) else NEUTRAL,
+        blocks[0].weights,
     )

@@ -215,12 +215,20 @@ def test_batches_hold_every_lesson_once_and_repeat(parts):
     assert one.batches(3) == task(batch_size=4).batches(3)
 
 
-def test_refusals_have_a_held_out_figure_of_their_own(parts):
-    model, plans, found, _ = parts
-    refused = replace(found[2], example=replace(found[2].example, answers=(), unanswerable=True))
+@pytest.fixture
+def figures(parts):
+    """Figures of lessons, read in the sequential prompt."""
+    model, plans, _, _ = parts
 
-    def figures(*lessons):
+    def of(*lessons):
         return AnswerLoss(model, PlanPass(model), plans, lessons, (SEQUENTIAL,), 1).figures()
+
+    return of
+
+
+def test_refusals_have_a_held_out_figure_of_their_own(parts, figures):
+    found = parts[2]
+    refused = replace(found[2], example=replace(found[2].example, answers=(), unanswerable=True))
 
     both = figures(found[0], refused, found[1])
     assert both.keys() == {"nll", "nll_sequential", "said", "refusals"}
@@ -231,7 +239,7 @@ def test_refusals_have_a_held_out_figure_of_their_own(parts):
 
 
 def test_an_answer_is_said_if_greedy_decoding_gives_it_and_that_is_what_weights_are_chosen_by(
-    parts,
+    parts, figures
 ):
     model, plans, found, task = parts
     reading = found[0].reading(plans, SEQUENTIAL)
@@ -242,9 +250,6 @@ def test_an_answer_is_said_if_greedy_decoding_gives_it_and_that_is_what_weights_
         state = engine.advance(state, greedy[-1])
     right = replace(found[0], answer=tuple(greedy))
     wrong = replace(found[1], answer=(*greedy[:2], (greedy[2] + 1) % 50))
-
-    def figures(*lessons):
-        return AnswerLoss(model, PlanPass(model), plans, lessons, (SEQUENTIAL,), 1).figures()
 
     assert [figures(right)["said"], figures(wrong)["said"]] == [1.0, 0.0]
     assert figures(right, wrong, wrong)["said"] == pytest.approx(1 / 3)
